@@ -1,0 +1,1 @@
+"""Afterwards and its peers, measured side by side in one run. Start with `python -m benchmarks --help`."""

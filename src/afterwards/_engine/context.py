@@ -1,0 +1,140 @@
+"""What a task can ask and say while it runs: who it is, how far it is."""
+
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+
+from afterwards._domain.tasks import Claim, Note
+
+T = TypeVar("T")
+
+MOST_LINES = 10_000  # log lines kept of one attempt; a runaway logger must not fill the disk
+LONGEST_LINE = 8_192  # characters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrentTask:
+    """The task that the calling code is part of."""
+
+    id: str
+    name: str
+    attempt: int  # from 1
+    idempotency_token: str  # the same for every attempt: hand it to outside systems that refuse repeats
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """One attempt while it runs, and what it has said that is not stored yet."""
+
+    claim: Claim
+    told: Callable[[], None]  # wakes whoever stores what is said here
+    lines: int = 0
+    notes: list[Note] = field(default_factory=list)
+    progress: dict[str, Any] | None = None  # newest, not stored yet
+    released: bool = False  # told to end because the process stops
+    lost: bool = False  # another attempt has taken over
+    task: Any = None  # its asyncio.Task
+
+    def note(self, kind: str, at: int, data: dict[str, Any]) -> None:
+        """Keep something to be stored with the next round."""
+        claim = self.claim
+        self.notes.append(
+            Note(
+                id=claim.id,
+                attempt=claim.attempt,
+                token=claim.token,
+                kind=kind,
+                at=at,
+                data=msgspec.json.encode(data).decode(),
+            )
+        )
+
+    def report(self, progress: dict[str, Any]) -> None:
+        """Keep the newest progress."""
+        self.progress = progress
+        self.told()
+
+    def log(self, at: int, level: str, logger: str, message: str) -> None:
+        """Keep a log line; past the limit, one line says that the rest is left out."""
+        self.lines += 1
+        if self.lines > MOST_LINES + 1:
+            return
+        if self.lines == MOST_LINES + 1:
+            level, logger = "WARNING", "afterwards"
+            message = f"further lines of this attempt are left out ({MOST_LINES:,} are kept)"
+        text = message.encode("utf-8", "replace").decode()[:LONGEST_LINE]
+        self.note("log", at, {"level": level, "logger": logger, "message": text})
+        self.told()
+
+    def take(self, at: int) -> list[Note]:
+        """Hand over what is to be stored now, the newest progress last."""
+        progress, self.progress = self.progress, None
+        if progress is not None:
+            self.note("progress", at, progress)
+        notes, self.notes = self.notes, []
+        return notes
+
+
+running: ContextVar[Running | None] = ContextVar("afterwards_running", default=None)
+
+
+def current_task() -> CurrentTask | None:
+    """Return the task that the calling code is part of, None outside of one."""
+    found = running.get()
+    if found is None:
+        return None
+    claim = found.claim
+    return CurrentTask(id=claim.id, name=claim.name, attempt=claim.attempt, idempotency_token=claim.id)
+
+
+class Progress:
+    """Tells how far the current task is. Outside of a task it does nothing, so that functions stay plain functions.
+
+    What is told is stored at most four times a second; the newest always, at the latest when the attempt ends.
+    """
+
+    def __call__(
+        self, done: float, total: float | None = None, message: str | None = None, *, unit: str | None = None
+    ) -> None:
+        """Say that `done` of `total` units are done.
+
+        Args:
+            done: How much is done, from 0.
+            total: How much there is, None when that is unknown.
+            message: What is being done at present, for people.
+            unit: What is counted, such as "pages" or "bytes".
+
+        Raises:
+            ValueError: `done` or `total` is negative or not a number.
+        """
+        if not done >= 0 or (total is not None and not total >= 0):
+            raise ValueError(f"progress(done={done!r}, total={total!r}): both must be numbers from 0")
+        found = running.get()
+        if found is not None:
+            found.report({"done": done, "total": total, "unit": unit, "message": message})
+
+    def track(
+        self, items: Iterable[T], total: float | None = None, message: str | None = None, *, unit: str | None = None
+    ) -> Iterator[T]:
+        """Yield the items and tell after each how many are done.
+
+        Args:
+            items: What is worked on.
+            total: How many there are; found out by itself when the items have a length.
+            message: What is being done, for people.
+            unit: What is counted.
+        """
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        done = 0
+        self(done, total, message, unit=unit)
+        for item in items:
+            yield item
+            done += 1
+            self(done, total, message, unit=unit)
+
+
+progress = Progress()

@@ -1,0 +1,261 @@
+"""Turns calls into tasks: checked and encoded when they are made, stored together when their request is answered.
+
+Where this process has a free place and nothing waits for it, the first attempt is recorded in the same transaction
+as the task, so that it can start the moment the answer has left, with one commit less.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from afterwards._domain.arguments import encode
+from afterwards._domain.attempts import SECOND
+from afterwards._domain.ids import new_id
+from afterwards._domain.options import CallOptions
+from afterwards._domain.tasks import Claim, NewTask, TaskState
+from afterwards._engine.engine import Engine
+from afterwards._engine.registry import Known
+from afterwards._store.contract import Accept, CallbackReply, FutureReply, Know, LetGo, Stored, ask_blocking
+from afterwards.errors import Stopped
+
+log = logging.getLogger("afterwards.engine")
+
+
+class Pending(Protocol):
+    """A file that a call was given and that is not stored yet."""
+
+    @property
+    def id(self) -> str:
+        """The id it will be stored by."""
+        ...
+
+
+Keep = Callable[[object, str], Pending | None]  # (value, function) -> the file it becomes
+
+
+class Draft:
+    """A task that has been added and not stored."""
+
+    __slots__ = ("arguments", "created_at", "files", "id", "known", "options")
+
+    def __init__(
+        self, known: Known, arguments: str, files: tuple[Pending, ...], options: CallOptions, id: str, created_at: int
+    ) -> None:
+        self.id = id
+        self.known = known
+        self.arguments = arguments
+        self.files = files
+        self.options = options
+        self.created_at = created_at
+
+
+class Intake:
+    """The way into the engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def draft(
+        self, function: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions, keep: Keep
+    ) -> Draft:
+        """Check a call and encode its arguments.
+
+        Raises:
+            Unstorable, WrongArguments: It could not be made again after a restart, or never.
+            Stopped: The program is stopping.
+        """
+        engine = self._engine
+        if engine.stopping:
+            raise Stopped("the program is stopping, so no task was added. Send the request again in a moment.")
+        known = engine.registry.of(function)
+        files: list[Pending] = []
+
+        def keep_file(value: object) -> str | None:
+            kept = keep(value, known.name)
+            if kept is None:
+                return None
+            files.append(kept)
+            return kept.id
+
+        arguments = encode(function, known.name, args, kwargs, keep_file)
+        return Draft(known, arguments, tuple(files), options, new_id(), engine.clock.now())
+
+    def plan(self, drafts: Sequence[Draft], *, after: str | None = None, held: bool = False, open: bool = False) -> "Plan":
+        """Decide how the tasks of one request are stored.
+
+        Args:
+            drafts: In the order they were added. Each waits for the one before it, unless it says otherwise.
+            after: The task the first one follows.
+            held: They must not start before their response has been sent, which may take long.
+            open: More tasks may follow the last one.
+        """
+        return Plan(self._engine, drafts, after=after, held=held, open=open)
+
+    async def store(self, plan: "Plan", files: Sequence[Stored] = (), *, late: bool = False) -> None:
+        """Bring a plan onto stable storage.
+
+        Whoever waits here may be cancelled: what is then stored after all is started all the same.
+
+        Raises:
+            StorageFull, StorageUnsure, StoreBusy, Stopped: Nothing will run; see each.
+        """
+        command = plan.command(files, late=late)
+        reply = _PlanReply(asyncio.get_running_loop(), plan)
+        self._engine.store.submit(command, reply)
+        try:
+            await reply.future
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            plan.give_up()
+            raise
+        self._known(command)
+
+    def store_blocking(self, plan: "Plan", files: Sequence[Stored] = (), *, late: bool = False) -> None:
+        """Do the same on a thread that may block."""
+        command = plan.command(files, late=late)
+        try:
+            ask_blocking(self._engine.store, command)
+        except BaseException:
+            plan.give_up()
+            raise
+        self._known(command)
+
+    def _known(self, command: Accept) -> None:
+        if command.functions:
+            engine = self._engine
+            engine.registry.saved(command.functions)
+            names = tuple(name for name, _ in command.functions)
+            engine.store.submit(Know(worker=engine.worker, names=names), CallbackReply(_told))
+
+
+class _PlanReply(FutureReply):
+    """Starts what was stored although nobody waits for the answer any more."""
+
+    __slots__ = ("_plan",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, plan: "Plan") -> None:
+        super().__init__(loop)
+        self._plan = plan
+
+    def deliver(self, answer: Any) -> None:
+        if not self.future.done():
+            super().deliver(answer)
+        elif isinstance(answer, BaseException):
+            self._plan.give_up()
+        else:
+            self._plan.start()
+
+
+def _told(answer: Any) -> None:
+    if isinstance(answer, BaseException):
+        log.warning("could not record which functions this program has: %s", answer)
+
+
+class Plan:
+    """The rows of one request, and the attempts that start with them."""
+
+    def __init__(
+        self, engine: Engine, drafts: Sequence[Draft], *, after: str | None, held: bool, open: bool
+    ) -> None:
+        self._engine = engine
+        self.claims: list[Claim] = []
+        self.held: list[str] = []
+        self.tasks: list[NewTask] = []
+        self._drafts = drafts
+        sequence = drafts[0].id if len(drafts) > 1 else None
+        last = len(drafts) - 1
+        for place, draft in enumerate(drafts):
+            before = None if draft.options.parallel else (drafts[place - 1].id if place else after)
+            followed = open if place == last else not drafts[place + 1].options.parallel
+            self.tasks.append(self._task(draft, before, followed=followed, sequence=sequence, held=held))
+
+    def _task(self, draft: Draft, before: str | None, *, followed: bool, sequence: str | None, held: bool) -> NewTask:
+        engine, known, call = self._engine, draft.known, draft.options
+        options = known.options
+        state, attempt, worker, token, started_at = TaskState.QUEUED, 0, None, None, None
+        if before is not None:
+            state = TaskState.WAITING
+        elif held:
+            state, worker = TaskState.WAITING, engine.worker
+            self.held.append(draft.id)
+        elif call.delay > 0:
+            state = TaskState.SCHEDULED
+        elif not engine.claimer.backlog[known.lane] and not engine.stopping and engine.lanes.take(known.lane, 1):
+            state, attempt, worker, started_at = TaskState.RUNNING, 1, engine.worker, draft.created_at
+            token = os.urandom(16).hex()
+        new = NewTask(
+            id=draft.id,
+            name=known.name,
+            arguments=draft.arguments,
+            signature=engine.signer.task(draft.id, known.name, draft.arguments),
+            created_at=draft.created_at,
+            run_at=draft.created_at + int(call.delay * SECOND),
+            state=state,
+            queue=options.queue,
+            priority=options.priority if call.priority is None else call.priority,
+            sequence=sequence,
+            after=before,
+            followed=followed,
+            on_error=call.on_error,
+            max_attempts=options.retries + 1,
+            max_interruptions=1 if call.at_most_once else options.max_interruptions,
+            attempt=attempt,
+            worker=worker,
+            token=token,
+            started_at=started_at,
+            files=tuple(file.id for file in draft.files),
+        )
+        if token is not None:
+            self.claims.append(
+                Claim(
+                    id=new.id,
+                    name=new.name,
+                    attempt=1,
+                    token=token,
+                    arguments=new.arguments,
+                    signature=new.signature,
+                    created_at=new.created_at,
+                    started_at=new.created_at,
+                    max_attempts=new.max_attempts,
+                    followed=followed,
+                )
+            )
+        return new
+
+    def command(self, files: Sequence[Stored], *, late: bool) -> Accept:
+        """Return the command that stores the plan."""
+        functions = self._engine.registry.unsaved([draft.known.name for draft in self._drafts])
+        return Accept(tasks=tuple(self.tasks), files=tuple(files), functions=functions, late=late)
+
+    def start(self) -> None:
+        """Start what is on record as running and let go of what was held. Safe from any thread; once is enough."""
+        claims, self.claims = self.claims, []
+        held, self.held = self.held, []
+        if claims:
+            self._engine.runner.start(claims)
+        if held:
+            engine = self._engine
+            command = LetGo(worker=engine.worker, ids=tuple(held), now=engine.clock.now())
+            engine.store.submit(command, CallbackReply(lambda answer: self._let_go(command, answer)))
+
+    def _let_go(self, command: LetGo, answer: Any) -> None:
+        if isinstance(answer, BaseException) and not isinstance(answer, Stopped):
+            log.warning("tasks are held a little longer: %s", answer)
+            timer = threading.Timer(1.0, lambda: self._again(command))
+            timer.daemon = True
+            timer.start()
+
+    def _again(self, command: LetGo) -> None:
+        self._engine.store.submit(command, CallbackReply(lambda answer: self._let_go(command, answer)))
+
+    def give_up(self) -> None:
+        """Free the places that were taken, because nothing was stored."""
+        for claim in self.claims:
+            known = self._engine.registry.named(claim.name)
+            if known is not None:
+                self._engine.lanes.give_back(known.lane)
+        self.claims = []

@@ -1,0 +1,65 @@
+"""Drives the engine's loops: one round, then a wait that a wake-up ends early.
+
+A loop is an object with a `round` that does the work once and says in how many seconds it wants to be called again
+(None: only when woken). Tests call `round` themselves, with a clock they move.
+"""
+
+import asyncio
+import logging
+import random
+from typing import Protocol
+
+from afterwards._engine.clock import Clock
+
+log = logging.getLogger("afterwards.engine")
+
+FAILED = 1.0  # seconds until a round that raised is tried again
+
+
+class Round(Protocol):
+    """One of the engine's loops."""
+
+    async def round(self) -> float | None:
+        """Do the work once; return seconds until the next time, None to wait for a wake-up."""
+        ...
+
+
+class Loop:
+    """Calls the rounds of one loop until it is stopped."""
+
+    def __init__(self, name: str, body: Round, clock: Clock, *, jitter: float = 0.0) -> None:
+        self._name = name
+        self._body = body
+        self._clock = clock
+        self._jitter = jitter
+        self._wake = asyncio.Event()
+        self._woken = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def wake(self) -> None:
+        """Start the next round now. Safe from any thread, and cheap when a wake-up is on its way already."""
+        if self._woken or self._loop is None:
+            return
+        self._woken = True
+        try:
+            self._loop.call_soon_threadsafe(self._wake.set)
+        except RuntimeError:  # the engine has ended
+            self._woken = False
+
+    async def run(self) -> None:
+        """Call rounds until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()
+            self._woken = False
+            try:
+                pause = await self._body.round()
+            except Exception:  # a loop that ends would leave tasks in limbo: say so and try again
+                log.exception("the %s failed and is tried again in %g s", self._name, FAILED)
+                pause = FAILED
+            if pause is not None and self._jitter:
+                pause += random.uniform(0, self._jitter)
+            if pause is None or pause > 0:
+                await self._clock.wait(self._wake, pause)
+            else:
+                await asyncio.sleep(0)

@@ -1,0 +1,105 @@
+"""Turns what happened to an attempt into the settlement that is stored."""
+
+import random
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from afterwards._domain.attempts import RetryAt, after_failure
+from afterwards._domain.options import TaskOptions
+from afterwards._domain.tasks import AttemptState, Claim, Failure, Settlement, TaskState
+
+LONGEST_TRACEBACK = 16_384  # characters; the end is kept, which is where the cause stands
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The code returned; the value is written as JSON."""
+
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The code raised, or could not be called."""
+
+    error: BaseException
+    final: bool = False  # no retry can help: the row itself is at fault
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """The attempt was ended because its process stops."""
+
+    reason: str
+
+
+Outcome = Returned | Raised | GivenBack
+
+
+def settlement(
+    claim: Claim, outcome: Outcome, options: TaskOptions, *, now: int, chance: Callable[[], float] = random.random
+) -> Settlement:
+    """Decide what is stored of an attempt and what follows for its task."""
+    match outcome:
+        case Returned(result):
+            return _ended(claim, AttemptState.SUCCEEDED, TaskState.SUCCEEDED, now, result=result)
+        case GivenBack(reason):
+            failure = Failure(type="released", message=reason)
+            return _ended(claim, AttemptState.RELEASED, TaskState.QUEUED, now, failure=failure)
+        case Raised(error, final):
+            failure = describe(error)
+            follows = after_failure(
+                failures=claim.failures + 1,
+                max_attempts=1 if final else claim.max_attempts,
+                now=now,
+                backoff=options.backoff,
+                chance=chance(),
+            )
+            if isinstance(follows, RetryAt):
+                return _ended(claim, AttemptState.FAILED, TaskState.RETRYING, now, failure=failure, run_at=follows.at)
+            return _ended(claim, AttemptState.FAILED, TaskState.FAILED, now, failure=failure)
+
+
+def _ended(
+    claim: Claim,
+    outcome: AttemptState,
+    state: TaskState,
+    now: int,
+    *,
+    result: str | None = None,
+    failure: Failure | None = None,
+    run_at: int | None = None,
+) -> Settlement:
+    return Settlement(
+        id=claim.id,
+        attempt=claim.attempt,
+        token=claim.token,
+        outcome=outcome,
+        state=state,
+        at=now,
+        run_at=run_at,
+        result=result,
+        error=None if failure is None else msgspec.json.encode(failure).decode(),
+    )
+
+
+def describe(error: BaseException) -> Failure:
+    """Describe an exception as it is stored and shown, whatever its own `str` does."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        message = str(error)
+    except Exception as worse:  # noqa: BLE001 - an exception whose text raises must not take its record along
+        message = f"(the exception's own text could not be made: {type(worse).__name__})"
+    try:
+        trace = "".join(traceback.format_exception(error))
+    except Exception as worse:  # noqa: BLE001 - the same
+        trace = f"(the traceback could not be made: {type(worse).__name__})"
+    return Failure(type=name, message=_clean(message)[:2_000], traceback=_clean(trace)[-LONGEST_TRACEBACK:])
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,126 @@
+"""The functions this program can run, by the names that stored tasks know them by.
+
+A function gets in when it is handed to `add_task`, or at start-up when its signed name is found in the store and
+leads to something importable. Rows of other names wait for a program that has them.
+"""
+
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from afterwards._domain.functions import name_of, resolve
+from afterwards._domain.options import TaskOptions, named, options_of
+from afterwards._domain.signing import Signer
+from afterwards._engine.lanes import Lane
+from afterwards.errors import UnknownFunction
+
+log = logging.getLogger("afterwards.engine")
+
+Function = Callable[..., object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A function this program can run."""
+
+    name: str
+    function: Function
+    options: TaskOptions
+    lane: Lane
+
+
+class Registry:
+    """Finds functions by name and names by function. Safe from any thread."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+        self._lock = threading.Lock()
+        self._by_function: dict[Function, Known] = {}
+        self._by_name: dict[str, Known] = {}
+        self._names: dict[Lane, tuple[str, ...]] = dict.fromkeys(Lane, ())
+        self._missing: set[str] = set()
+        self._stored: set[str] = set()  # names whose row in the store has been seen or sent
+
+    def of(self, function: Function) -> Known:
+        """Return what is known of a function handed to `add_task`.
+
+        Raises:
+            UnstorableFunction: No restarted program could find it again.
+        """
+        found = self._by_function.get(function)
+        return self._add(function) if found is None else found
+
+    def named(self, name: str) -> Known | None:
+        """Return the function of a name, None when this program does not have it."""
+        return self._by_name.get(name)
+
+    def names(self, lane: Lane) -> tuple[str, ...]:
+        """Return every name that can be run on a lane."""
+        return self._names[lane]
+
+    def all_names(self) -> tuple[str, ...]:
+        """Return every name that can be run."""
+        return tuple(self._by_name)
+
+    def missing(self) -> tuple[str, ...]:
+        """Return stored names that this program does not have."""
+        return tuple(sorted(self._missing))
+
+    def unsaved(self, names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+        """Return (name, signature) of those names that the store has not been told of by this process."""
+        fresh = [name for name in names if name not in self._stored]
+        return tuple((name, self._signer.function(name)) for name in dict.fromkeys(fresh))
+
+    def saved(self, functions: Iterable[tuple[str, str]]) -> None:
+        """Note that the store has these names now."""
+        self._stored.update(name for name, _ in functions)
+
+    def learn(self, stored: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+        """Look for the functions of stored names and return the names that are new here.
+
+        A row with a wrong signature is never imported. What cannot be found stays missing until the program changes.
+        """
+        new = []
+        for name, signature in stored:
+            if name in self._stored or name in self._missing:
+                continue
+            if signature != self._signer.function(name):
+                log.error("function %r in the store has a wrong signature and is ignored: it was written by hand", name)
+                self._missing.add(name)
+                continue
+            if name in self._by_name or self._find(name):
+                self._stored.add(name)
+                new.append(name)
+        return tuple(new)
+
+    def _find(self, name: str) -> bool:
+        try:
+            function = named(name) if ":" not in name else resolve(name)
+        except UnknownFunction as error:
+            log.warning("tasks of %s wait, because this program does not have that function: %s", name, error)
+            self._missing.add(name)
+            return False
+        if function is None:
+            log.warning("tasks of %s wait, because no module imported at start has @task(name=%r)", name, name)
+            self._missing.add(name)
+            return False
+        self._add(function, name)
+        return True
+
+    def _add(self, function: Function, name: str | None = None) -> Known:
+        options = options_of(function)
+        known = Known(
+            name=name or options.name or name_of(function),
+            function=function,
+            options=options,
+            lane=Lane.LOOP if inspect.iscoroutinefunction(function) else Lane.THREAD,
+        )
+        with self._lock:
+            self._by_function[function] = known
+            self._by_name[known.name] = known
+            self._missing.discard(known.name)
+            for lane in Lane:
+                self._names[lane] = tuple(each.name for each in self._by_name.values() if each.lane is lane)
+        return known

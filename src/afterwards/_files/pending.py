@@ -1,0 +1,113 @@
+"""Files that tasks were given and that are not stored yet.
+
+Between `add_task` and the commit the form may be closed, the endpoint may raise, the request may die. A `PendingFile`
+keeps the bytes alive through that for exactly as long as some task still needs them.
+"""
+
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from afterwards._domain.ids import new_id
+from afterwards._files.staging import CHUNK, INLINE_BYTES, StagedFile, Staging
+from afterwards._files.stored import Headers, StoredFile
+
+
+class Source(Protocol):
+    """Whatever bytes can be promoted from."""
+
+    @property
+    def id(self) -> str:
+        """The id that the stored file will have."""
+
+    @property
+    def root(self) -> Path:
+        """The data directory that the bytes are staged in."""
+
+    def settle(self) -> bytes | StagedFile:
+        """End the writing and return the bytes when they are few, else where they are staged. May block."""
+
+    def hold(self) -> None:
+        """Keep the bytes, whoever closes the file."""
+
+    def release(self) -> None:
+        """Take back `hold`."""
+
+
+class Copied:
+    """Bytes that arrived elsewhere and must be copied: a file object somebody made, or plain bytes."""
+
+    def __init__(self, file: BinaryIO, staging: Staging) -> None:
+        self.id = new_id()
+        self.root = staging.root
+        self._file = file
+        self._staging = staging
+        self._settled: bytes | StagedFile | None = None
+
+    def settle(self) -> bytes | StagedFile:
+        """Copy from the start, 1 MiB at a time, and leave the file at the position it had."""
+        if self._settled is None:
+            position = self._file.tell()
+            self._file.seek(0)
+            try:
+                self._settled = self._copy()
+            finally:
+                self._file.seek(position)
+        return self._settled
+
+    def _copy(self) -> bytes | StagedFile:
+        start = self._file.read(INLINE_BYTES + 1)
+        if len(start) <= INLINE_BYTES:
+            return start
+        staged = self._staging.open(self.id)
+        try:
+            while start:
+                staged.write(start)
+                start = self._file.read(CHUNK)
+            return staged.settle()
+        except BaseException:
+            staged.close()
+            raise
+
+    def hold(self) -> None:
+        """Nothing to do: until the copy is made, the file must stay open."""
+
+    def release(self) -> None:
+        if isinstance(self._settled, StagedFile):
+            self._settled.close()
+
+
+class PendingFile:
+    """A file that a task was given and that is not stored yet.
+
+    Its bytes stay until `release` has been called once for each `hold`, or nobody knows the object any more.
+    """
+
+    def __init__(self, source: Source, *, name: str | None, content_type: str | None, headers: Headers) -> None:
+        self.source = source
+        self.id = source.id
+        self.name = name
+        self.content_type = content_type
+        self.headers = headers
+        self.staged: StagedFile | None = None  # known once promoted, if the bytes are not few
+        self.stored: StoredFile | None = None  # set by `promote`, taken back by `demote`
+        self._holds = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether the bytes are still kept for a task."""
+        return self._holds > 0
+
+    def hold(self) -> None:
+        """Keep the bytes for one more task."""
+        self._holds += 1
+        self.source.hold()
+
+    def release(self) -> None:
+        """Say that one task needs them no longer, because it is stored or was refused."""
+        self._holds -= 1
+        if self._holds == 0:
+            self.source.release()
+
+    def __del__(self) -> None:
+        if self._holds > 0:  # neither stored nor refused: the request died
+            self.source.release()

@@ -1,0 +1,107 @@
+"""A file that a task may take: what its row says, and how its bytes are opened again.
+
+Opening follows no link and compares the size; reading as a whole compares the digest too. Nothing that opens a stored
+file can write to it, because later attempts, other tasks and downloads read the same bytes.
+"""
+
+import errno
+import io
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+from blake3 import blake3
+
+from afterwards.errors import DamagedFile, MissingFile
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # the last: a pipe put there must not hang us
+
+Headers = tuple[tuple[str, str], ...]
+
+
+class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that is safe on disk, or small enough to travel inside its row."""
+
+    id: str
+    name: str | None  # what the client called it; shown, never used as a path
+    size: int
+    content_type: str | None
+    headers: Headers  # of the form part it came in, in order
+    digest: str  # "blake3:" and 64 hexadecimal digits
+    content: bytes | None = None  # None: the bytes are in the files folder
+
+    def path(self, root: Path) -> Path:
+        """Where the bytes are, unless they are in the row."""
+        return path_of(self.id, root)
+
+    def open(self, root: Path) -> BinaryIO:
+        """Open the bytes for reading, at the start.
+
+        Raises:
+            MissingFile: There is no such file any more.
+            DamagedFile: It is not a plain file, or its size is not the one that was stored.
+        """
+        if self.content is not None:
+            return ReadOnlyBytes(self.content)
+        path = self.path(root)
+        try:
+            fd = os.open(path, _READ)
+        except FileNotFoundError:
+            raise MissingFile(id=self.id, name=self.name, path=path) from None
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise DamagedFile(id=self.id, name=self.name, path=path, problem="it is a link") from None
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode) or found.st_size != self.size:
+                problem = f"it has {found.st_size:,} bytes instead of {self.size:,}"
+                raise DamagedFile(id=self.id, name=self.name, path=path, problem=problem)
+            return os.fdopen(fd, "rb")
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def load(self, root: Path) -> bytes:
+        """Return all bytes, after comparing their digest.
+
+        Raises:
+            MissingFile, DamagedFile: As `open`, and when the digest is not the one that was stored.
+        """
+        with self.open(root) as file:
+            content = file.read()
+        found = digest_of(content)
+        if found != self.digest:
+            problem = f"its digest is {found} instead of {self.digest}"
+            raise DamagedFile(id=self.id, name=self.name, path=self.path(root), problem=problem)
+        return content
+
+
+class ReadOnlyBytes(io.BytesIO):
+    """Bytes as an open file that, like a stored file on disk, can only be read."""
+
+    _rolled = False  # starlette's UploadFile: reading never waits, so it needs no thread
+
+    def writable(self) -> bool:
+        return False
+
+    def write(self, data: Any, /) -> int:
+        raise io.UnsupportedOperation("write")
+
+    def writelines(self, lines: Any, /) -> None:
+        raise io.UnsupportedOperation("write")
+
+    def truncate(self, size: int | None = None, /) -> int:
+        raise io.UnsupportedOperation("truncate")
+
+
+def path_of(id: str, root: Path) -> Path:
+    """Where the file of this id rests, which must be one that `_domain/ids.py` made."""
+    return root / "files" / id[-2:] / id
+
+
+def digest_of(content: bytes) -> str:
+    """Return the digest of bytes as it is kept everywhere."""
+    return f"blake3:{blake3(content).hexdigest()}"

@@ -1,0 +1,168 @@
+"""Removes files that nobody will ever ask for: what killed processes left, and files without a row.
+
+Any number of processes may run it. It follows no link, goes into no folder but its own two kinds, and touches only
+what is named like an id, so that anything else somebody puts there stays. A file without a row stays for an hour: the
+request that promoted it may still be waiting for its commit.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from afterwards._domain.ids import is_id
+from afterwards._files.stored import path_of
+
+GRACE = 3600.0  # seconds; far above the longest commit
+BATCH = 500  # ids in one question to the store
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What one step of a sweep came to."""
+
+    seen: int = 0  # files looked at
+    removed: int = 0
+    bytes: int = 0  # of those removed
+
+
+def sweep_staging(root: Path, alive: Callable[[str], bool]) -> Iterator[Swept]:
+    """Remove the staging folders of owners that are not alive, one folder a step."""
+    with _folder(root / "staging") as staging:
+        for owner in _ids(staging):
+            if not alive(owner):
+                yield _empty(staging, owner)
+
+
+def sweep_files(
+    root: Path,
+    known: Callable[[list[str]], Collection[str]],
+    *,
+    now: float,
+    grace: float = GRACE,
+    batch: int = BATCH,
+) -> Iterator[Swept]:
+    """Remove files that have no row and have not changed for a while, at most `batch` of them a step.
+
+    Args:
+        root: The data directory.
+        known: Tells which of at most `batch` ids have a row. Its error ends the sweep before anything is removed.
+        now: Seconds since 1970, on the clock that the file system uses.
+        grace: Seconds since the last write or rename during which a file is left alone.
+        batch: Files looked at in one step.
+    """
+    old: list[str] = []
+    seen = 0
+    for id, changed in _files(root):
+        seen += 1
+        if changed <= now - grace:
+            old.append(id)
+        if seen >= batch:
+            yield _remove_unknown(root, old, known, seen)
+            old, seen = [], 0
+    if seen:
+        yield _remove_unknown(root, old, known, seen)
+
+
+def remove(ids: Iterable[str], root: Path) -> int:
+    """Remove files whose rows are gone; tell how many bytes that freed. Files already gone are fine."""
+    freed = 0
+    for id in ids:
+        if not is_id(id):
+            raise ValueError(f"{id!r} is not the id of a file")
+        path = path_of(id, root)
+        with _folder(path.parent) as folder:
+            freed += _unlink(folder, id) or 0
+    return freed
+
+
+def _remove_unknown(root: Path, old: list[str], known: Callable[[list[str]], Collection[str]], seen: int) -> Swept:
+    rows = set(known(old)) if old else set()
+    removed = freed = 0
+    for id in old:
+        if id not in rows:
+            with _folder(path_of(id, root).parent) as folder:
+                size = _unlink(folder, id)
+            if size is not None:
+                removed += 1
+                freed += size
+    return Swept(seen=seen, removed=removed, bytes=freed)
+
+
+def _files(root: Path) -> Iterator[tuple[str, float]]:
+    """Every file that is where its id says, with the time of its last write or rename."""
+    with _folder(root / "files") as files:
+        for name in _names(files):
+            if len(name) != 2:
+                continue
+            with _folder(name, within=files) as folder:
+                for id in _ids(folder):
+                    found = _plain(folder, id)
+                    if id[-2:] == name and found is not None:
+                        yield id, max(found.st_mtime, found.st_ctime)
+
+
+def _empty(staging: int | None, owner: str) -> Swept:
+    seen = removed = freed = 0
+    with _folder(owner, within=staging) as folder:
+        for name in _names(folder):
+            seen += 1
+            if name.endswith(".part") and is_id(name.removesuffix(".part")):
+                size = _unlink(folder, name)
+                if size is not None:
+                    removed += 1
+                    freed += size
+    if removed == seen:
+        try:
+            os.rmdir(owner, dir_fd=staging)
+        except OSError:  # gone, not a folder, or something came into it: then it stays
+            pass
+    return Swept(seen=seen, removed=removed, bytes=freed)
+
+
+@contextmanager
+def _folder(path: Path | str, within: int | None = None) -> Iterator[int | None]:
+    """Open a folder for the calls below, or give None where there is none; a link is none."""
+    try:
+        fd = os.open(path, _FOLDER, dir_fd=within)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _names(folder: int | None) -> list[str]:
+    return [] if folder is None else os.listdir(folder)
+
+
+def _ids(folder: int | None) -> list[str]:
+    return [name for name in _names(folder) if is_id(name)]
+
+
+def _plain(folder: int | None, name: str) -> os.stat_result | None:
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+def _unlink(folder: int | None, name: str) -> int | None:
+    """Remove a plain file and return its size; None when it is not there or is something else."""
+    found = _plain(folder, name) if folder is not None else None
+    if found is None:
+        return None
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:  # another process sweeps too
+        return None
+    return found.st_size

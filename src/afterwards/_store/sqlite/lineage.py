@@ -1,0 +1,55 @@
+"""Knows the files that the open connections work on, and notices when others take their place.
+
+A program that opens and closes the database with a lock of its own, or a person with `rm`, can remove the
+write-ahead log while it is in use: SQLite goes on writing into a file without a name, and everything is gone at
+the end of the process. Only `stat` is used here, because opening and closing the file would drop our own locks.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_Identity = tuple[int, int] | None  # device and inode; None: there is no such file
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """The database and its write-ahead log, as they were when the connections were opened."""
+
+    path: Path
+    database: _Identity
+    log: _Identity
+    index: _Identity
+
+    @classmethod
+    def of(cls, path: Path) -> "Lineage":
+        """Take down what is there now."""
+        return cls(path, *(_identity(f"{path}{ending}") for ending in ("", "-wal", "-shm")))
+
+    def intact(self) -> bool:
+        """Tell whether the names still lead to our files."""
+        return _identity(f"{self.path}-wal") == self.log and _identity(str(self.path)) == self.database
+
+    def only_log_lost(self) -> bool:
+        """Tell whether the log has lost its name and nobody has begun another: it can still be saved."""
+        return _identity(f"{self.path}-wal") is None and _identity(str(self.path)) == self.database
+
+    def still_used(self) -> bool:
+        """Tell whether others hold the index of the lost log: a new log beside it would be mixed up with the old."""
+        return self.index is not None and _identity(f"{self.path}-shm") == self.index
+
+
+def log_size(path: Path) -> int:
+    """Return the bytes of the write-ahead log."""
+    try:
+        return os.stat(f"{path}-wal").st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _identity(name: str) -> _Identity:
+    try:
+        found = os.stat(name)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

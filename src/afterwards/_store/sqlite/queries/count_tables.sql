@@ -1,0 +1,2 @@
+-- How much there is in a file that does not say whose it is.
+SELECT count(*) FROM sqlite_schema;

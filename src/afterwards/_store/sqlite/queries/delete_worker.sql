@@ -1,0 +1,2 @@
+-- Forget a worker whose end is proven and that holds nothing any more.
+DELETE FROM worker WHERE id = :worker;

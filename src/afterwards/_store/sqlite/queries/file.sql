@@ -1,0 +1,2 @@
+-- One file, with its bytes when they are kept here.
+SELECT id, name, size, content_type, headers, digest, content FROM file WHERE id = :id;

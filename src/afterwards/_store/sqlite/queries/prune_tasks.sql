@@ -1,0 +1,7 @@
+-- Delete tasks that ended long ago, oldest first, but never the newest task nor the owner of the newest event:
+-- their numbers must not be used again.
+DELETE FROM task
+ WHERE seq IN (SELECT seq FROM task
+                WHERE finished_at < :before AND seq < (SELECT max(seq) FROM task)
+                  AND seq <> (SELECT task FROM event ORDER BY position DESC LIMIT 1)
+                ORDER BY finished_at LIMIT :limit);

@@ -1,0 +1,2 @@
+-- One task.
+SELECT * FROM task_view WHERE id = :id;

@@ -1,0 +1,197 @@
+"""The reading half of the SQLite store: each call is one short read transaction."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from afterwards._domain.tasks import (
+    FINAL,
+    AttemptRow,
+    AttemptState,
+    Event,
+    FileRow,
+    TaskRow,
+    TaskState,
+    WorkerInfo,
+)
+from afterwards._store.contract import Filter
+from afterwards._store.sqlite.pool import Pool
+
+_files = msgspec.json.Decoder(list[FileRow])
+_headers = msgspec.json.Decoder(list[tuple[str, str]])
+
+
+class StoredRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A file's row, as `contract.Stored` describes it."""
+
+    id: str
+    name: str | None
+    size: int
+    content_type: str | None
+    headers: list[tuple[str, str]]
+    digest: str
+    content: bytes | None
+
+
+class Reads:
+    """Answers questions about tasks from any thread."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def task(self, id: str) -> TaskRow | None:
+        """Return a task."""
+        rows = self._rows("task", id=id)
+        return _task(rows[0]) if rows else None
+
+    def tasks(self, wanted: Filter) -> list[TaskRow]:
+        """Return a page of tasks, newest first."""
+        page = {"before": wanted.before, "limit": wanted.limit}
+        narrow = {"state": wanted.state, "name": wanted.name, "queue": wanted.queue}
+        if not any(narrow.values()):
+            rows = self._rows("list_tasks", **page)
+        elif wanted.state is None or wanted.state is TaskState.SUCCEEDED:
+            rows = self._rows("list_tasks_filtered", **page, **narrow)
+        elif wanted.state in FINAL:
+            rows = self._rows("list_failed_tasks", **page, **narrow)
+        else:
+            rows = self._rows("list_open_tasks", **page, **narrow)
+        return [_task(row) for row in rows]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many tasks there are by state."""
+        return {state: number for state, number in self._rows("count_tasks") if number}
+
+    def attempts(self, id: str) -> list[AttemptRow]:
+        """Return the attempts of a task, first one first."""
+        return [
+            AttemptRow(
+                number=number,
+                worker=worker,
+                state=AttemptState(state),
+                started_at=started_at,
+                ended_at=ended_at,
+                error=error,
+            )
+            for number, worker, state, started_at, ended_at, error in self._rows("attempts", id=id)
+        ]
+
+    def events(self, after: int, *, task: str | None = None, limit: int = 1000) -> list[Event]:
+        """Return events after a position, of one task or of all, oldest first."""
+        if task is None:
+            rows = self._rows("events", after=after, limit=limit)
+        else:
+            rows = self._rows("events_of_task", task=task, after=after, limit=limit)
+        return [
+            Event(position=position, task=id, kind=kind, at=at, data=msgspec.json.decode(data))
+            for position, id, kind, at, data in rows
+        ]
+
+    def last_position(self) -> int:
+        """Return the position of the newest event, 0 when there is none."""
+        return int(self._rows("last_position")[0][0])
+
+    def next_due(self) -> int | None:
+        """Return when the next scheduled or retrying task is due."""
+        due: int | None = self._rows("next_due")[0][0]
+        return due
+
+    def functions(self) -> list[tuple[str, str]]:
+        """Return (name, signature) of every function ever accepted."""
+        return self._rows("functions")
+
+    def file(self, id: str) -> StoredRow | None:
+        """Return a file's row, with its content when it is kept there."""
+        rows = self._rows("file", id=id)
+        if not rows:
+            return None
+        id, name, size, content_type, headers, digest, content = rows[0]
+        return StoredRow(
+            id=id,
+            name=name,
+            size=size,
+            content_type=content_type,
+            headers=_headers.decode(headers),
+            digest=digest,
+            content=content,
+        )
+
+    def known_files(self, ids: Sequence[str]) -> set[str]:
+        """Return which of these files have a row."""
+        return {id for (id,) in self._rows("known_files", ids=msgspec.json.encode(list(ids)).decode())}
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return every worker that has not been ended."""
+        return [
+            WorkerInfo(
+                id=id,
+                host=host,
+                pid=pid,
+                boot=boot,
+                started_at=started_at,
+                lease_until=lease_until,
+                program=program,
+                stopped_at=stopped_at,
+            )
+            for id, host, pid, boot, started_at, lease_until, program, stopped_at in self._rows("workers")
+        ]
+
+    def _rows(self, query: str, **values: Any) -> list[Any]:
+        return self._pool.rows(query, values)
+
+
+def _task(row: Sequence[Any]) -> TaskRow:
+    (
+        _seq,
+        id,
+        name,
+        state,
+        queue,
+        priority,
+        arguments,
+        signature,
+        attempt,
+        max_attempts,
+        failures,
+        interruptions,
+        created_at,
+        run_at,
+        started_at,
+        finished_at,
+        updated_at,
+        sequence,
+        after,
+        worker,
+        progress,
+        result,
+        error,
+        files,
+        known,
+    ) = row
+    return TaskRow(
+        id=id,
+        name=name,
+        state=TaskState(state),
+        queue=queue,
+        priority=priority,
+        arguments=arguments,
+        signature=signature,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        failures=failures,
+        interruptions=interruptions,
+        created_at=created_at,
+        run_at=run_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        updated_at=updated_at,
+        sequence=sequence,
+        after=after,
+        worker=worker,
+        progress=progress,
+        result=result,
+        error=error,
+        files=_files.decode(files),
+        known=bool(known),
+    )

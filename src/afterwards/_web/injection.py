@@ -1,0 +1,204 @@
+"""Puts our BackgroundTasks where FastAPI puts its own, and commits before the response starts.
+
+Three names are replaced, once, when the package is imported: `APIRoute.get_route_handler`, which FastAPI documents
+for this purpose; `fastapi.routing.get_websocket_app`; and the class that `fastapi.dependencies.utils` makes for a
+request. Requests of apps that are not ours get exactly what they got. Whether the three still work so is tried out at
+import, and a FastAPI in which they do not is refused.
+
+The commit is put on FastAPI's own exit stack before the endpoint is called, so it comes last: after every
+`scope="function"` dependency has ended, and only when none of them, nor the endpoint, nor the response model, raised.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+import fastapi
+from fastapi import routing
+from fastapi.dependencies import utils
+from fastapi.dependencies.models import Dependant
+from starlette.background import BackgroundTasks as StarletteBackgroundTasks
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.websockets import WebSocket
+
+from afterwards.errors import UnsupportedVersion
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Collector(Protocol):
+    """Gathers the tasks of one request."""
+
+    def make(self) -> StarletteBackgroundTasks:
+        """Return the object to inject."""
+        ...
+
+
+class Opener(Protocol):
+    """Decides per request whether it is ours."""
+
+    async def request(self, request: Request, handler: Handler, route: "Route") -> Response:
+        """Answer a request."""
+        ...
+
+    async def websocket(self, websocket: WebSocket, app: Callable[[WebSocket], Awaitable[None]], route: "Route") -> None:
+        """Serve a WebSocket."""
+        ...
+
+
+collecting: ContextVar[Collector | None] = ContextVar("afterwards_collecting", default=None)
+
+
+class Route:
+    """What is known of a route before its first request."""
+
+    __slots__ = ("_dependant", "_ours", "_uses")
+
+    def __init__(self, dependant: Dependant) -> None:
+        self._dependant = dependant
+        self._uses: bool | None = None
+        self._ours: bool | None = None
+
+    def uses(self) -> bool:
+        """Tell whether the endpoint or a dependency takes background tasks."""
+        if self._uses is None:
+            self._look()
+        return bool(self._uses)
+
+    def ours(self) -> bool:
+        """Tell whether one of them asks for our class."""
+        if self._ours is None:
+            self._look()
+        return bool(self._ours)
+
+    def _look(self) -> None:
+        found = [one for one in _flat(self._dependant) if one.background_tasks_param_name]
+        self._uses = bool(found)
+        self._ours = any(_asks_for_ours(one) for one in found)
+
+
+def _flat(dependant: Dependant) -> list[Dependant]:
+    return [dependant, *(one for below in dependant.dependencies for one in _flat(below))]
+
+
+def _asks_for_ours(dependant: Dependant) -> bool:
+    call = dependant.call
+    if call is None:
+        return False
+    for one in (inspect.unwrap(call), getattr(call, "__call__", None)):  # noqa: B004
+        try:
+            annotation = utils.get_typed_signature(one).parameters[dependant.background_tasks_param_name].annotation
+        except (KeyError, TypeError, ValueError):
+            continue
+        while hasattr(annotation, "__metadata__"):
+            annotation = annotation.__origin__
+        return getattr(annotation, "is_durable", False)
+    return False
+
+
+
+def is_wrapped(route: routing.APIRoute) -> bool:
+    """Tell whether a route was made after this package was imported."""
+    return getattr(route, "_afterwards", False)
+
+
+_ours: list[Route] = []
+
+
+def wanted() -> bool:
+    """Tell whether any route made so far asks for our class."""
+    while _ours:
+        if _ours[-1].ours():
+            return True
+        _ours.pop()
+    return False
+
+
+def install(opener: Opener) -> None:
+    """Replace the three names and try them out. The first call counts.
+
+    Raises:
+        UnsupportedVersion: This FastAPI does not use them as expected.
+    """
+    get_route_handler = routing.APIRoute.get_route_handler
+    if getattr(get_route_handler, "is_ours", False):
+        return
+    get_websocket_app = routing.get_websocket_app
+    native = utils.BackgroundTasks
+
+    def durable_route_handler(self: routing.APIRoute) -> Any:
+        handler = get_route_handler(self)
+        route = Route(self.dependant)
+        self._afterwards = True  # type: ignore[attr-defined]
+        _ours.append(route)
+
+        async def answer(request: Request) -> Response:
+            return await opener.request(request, handler, route)
+
+        return answer
+
+    def durable_websocket_app(*args: Any, **kwargs: Any) -> Any:
+        app = get_websocket_app(*args, **kwargs)
+        route = Route(kwargs["dependant"] if "dependant" in kwargs else args[0])
+        _ours.append(route)
+
+        async def serve(websocket: WebSocket) -> None:
+            await opener.websocket(websocket, app, route)
+
+        return serve
+
+    def make() -> StarletteBackgroundTasks:
+        collector = collecting.get()
+        return native() if collector is None else collector.make()
+
+    durable_route_handler.is_ours = True  # type: ignore[attr-defined]
+    routing.APIRoute.get_route_handler = durable_route_handler  # type: ignore[method-assign]
+    routing.get_websocket_app = durable_websocket_app
+    utils.BackgroundTasks = make  # type: ignore[misc, assignment]
+    if not _works():
+        routing.APIRoute.get_route_handler = get_route_handler  # type: ignore[method-assign]
+        routing.get_websocket_app = get_websocket_app
+        utils.BackgroundTasks = native  # type: ignore[misc]
+        raise UnsupportedVersion(
+            library="fastapi",
+            found=fastapi.__version__,
+            problem="it makes BackgroundTasks or calls route handlers in another way, so tasks could not be saved",
+            remedy="Install a FastAPI between 0.121.0 and the newest that this release of Afterwards was tested with.",
+        )
+
+
+def _works() -> bool:
+    """Send one request through a route of its own and see that the injected object came from here."""
+    injected: list[object] = []
+    marker = StarletteBackgroundTasks()
+
+    class Marking:
+        def make(self) -> StarletteBackgroundTasks:
+            return marker
+
+    async def endpoint(tasks: StarletteBackgroundTasks) -> Response:
+        injected.append(tasks)
+        return Response()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        injected.append(message["type"])
+
+    router = fastapi.APIRouter()
+    router.add_api_route("/", endpoint)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "root_path": ""}
+    token = collecting.set(Marking())
+    try:
+        call = fastapi.FastAPI(openapi_url=None, routes=router.routes)(scope, receive, send)
+        try:
+            call.send(None)  # type: ignore[attr-defined]
+        except StopIteration:
+            return injected[:2] == [marker, "http.response.start"]
+        call.close()  # type: ignore[attr-defined]
+        return False
+    finally:
+        collecting.reset(token)

@@ -1,0 +1,201 @@
+"""One installation in one process: its data directory, its engine, and what requests need of both."""
+
+import asyncio
+import atexit
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.websockets import WebSocket
+
+from afterwards._domain.options import CallOptions
+from afterwards._domain.tasks import FINAL, TaskRow, TaskState
+from afterwards._engine.engine import Engine, Settings
+from afterwards._engine.intake import Intake
+from afterwards._engine.unsaved import Unsaved, UnsavedTask
+from afterwards._files.directory import load_key, open_directory
+from afterwards._files.pending import PendingFile
+from afterwards._files.promotion import promote
+from afterwards._files.staging import Staging
+from afterwards._files.stored import StoredFile
+from afterwards._store.sqlite.store import SqliteStore
+from afterwards._web.collecting import Gathering
+from afterwards._web.injection import Handler, Route, collecting
+from afterwards._web.tasks import Handle, injected
+from afterwards._web.uploads import Reception, keep, reopen
+from afterwards.errors import MissingFile, UnknownTask
+
+log = logging.getLogger("afterwards")
+
+
+class System:
+    """Started by the application's start-up, or by the first request when it has none."""
+
+    def __init__(
+        self, *, data: Path, prefix: str, strict: bool | None, settings: Settings, adopting: Callable[[Any], bool]
+    ) -> None:
+        self.data = data
+        self.prefix = prefix
+        self.settings = settings
+        self._strict = strict
+        self._adopting = adopting
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self.tasks_class = injected
+
+    # -- life
+
+    def start(self, loop: asyncio.AbstractEventLoop | None) -> Engine:
+        """Open the data directory and start the engine; the first call counts until `stop`.
+
+        Raises:
+            StoreRefused: The data directory cannot be used.
+        """
+        with self._lock:
+            if self._engine is None:
+                self.root = open_directory(self.data)
+                key = load_key(self.root)
+                store = SqliteStore(self.root / "afterwards.db")
+                engine = Engine(root=self.root, store=store, key=key, settings=self.settings, reopen=self._reopen)
+                self.store = store
+                self.staging = Staging(self.root, engine.worker)
+                self.promoters = ThreadPoolExecutor(4, thread_name_prefix="afterwards-promoter")
+                self.intake = Intake(engine)
+                self.unsaved = Unsaved(engine.clock)
+                engine.start(loop)
+                self._engine = engine
+                atexit.register(self.stop)
+            elif loop is not None:
+                self._engine.adopt_loop(loop)
+            return self._engine
+
+    def stop(self) -> None:
+        """Drain and close; see `Engine.stop`. Blocks."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+            if engine is not None:
+                atexit.unregister(self.stop)
+                engine.stop()
+                self.promoters.shutdown()
+
+    @property
+    def engine(self) -> Engine:
+        """The running engine, started now if nobody has."""
+        return self._engine or self.start(None)
+
+    def enqueue(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+    ) -> Handle:
+        """Store one call; blocks until it is on stable storage."""
+        self.engine  # noqa: B018 - starts it
+        files: list[PendingFile] = []
+
+        def keep_file(value: object, function: str) -> PendingFile | None:
+            kept = keep(value, self.staging, function=function, argument="an argument")
+            if kept is not None:
+                files.append(kept)
+            return kept
+
+        try:
+            draft = self.intake.draft(func, args, kwargs, options, keep_file)
+            plan = self.intake.plan([draft])
+            stored = promote(files, self.root) if files else []
+            self.intake.store_blocking(plan, stored)
+        finally:
+            for file in files:
+                file.release()
+        plan.start()
+        return Handle(self, draft.id)
+
+    # -- requests
+
+    async def request(self, request: Request, handler: Handler, route: Route) -> Response:
+        """Answer a request of an app of ours."""
+        loop = asyncio.get_running_loop()
+        engine = self._engine
+        if engine is None:
+            engine = await loop.run_in_executor(None, self.start, loop)
+        elif engine.app_loop is not loop:
+            engine.adopt_loop(loop)
+        gathering = Gathering(self, request, strict=self._is_strict(route), live=False)
+        gathering.put_on(request.scope["fastapi_function_astack"])
+        token = collecting.set(gathering)
+        try:
+            with Reception(self.staging, request.scope):
+                response = await handler(request)
+        finally:
+            collecting.reset(token)
+        gathering.response = response
+        return response
+
+    async def websocket(self, websocket: WebSocket, app: Callable[[WebSocket], Any], route: Route) -> None:
+        """Serve a WebSocket of an app of ours."""
+        loop = asyncio.get_running_loop()
+        if self._engine is None:
+            await loop.run_in_executor(None, self.start, loop)
+        token = collecting.set(Gathering(self, websocket, strict=self._is_strict(route), live=True))
+        try:
+            await app(websocket)
+        finally:
+            collecting.reset(token)
+
+    def adopts(self, scope: Any) -> bool:
+        """Tell whether plain background tasks of this request's app are ours."""
+        return self._adopting(scope.get("app"))
+
+    def href(self, scope: Any, id: str) -> str:
+        """Return the path of a task's document as this request's client sees it."""
+        return f"{scope.get('app_root_path', scope.get('root_path', ''))}{self.prefix}/tasks/{id}"
+
+    def run_unsaved(self, tasks: Sequence[UnsavedTask]) -> None:
+        """Run unsaved tasks soon, on the application's loop."""
+        loop = self.engine.for_tasks()
+        for task in tasks:
+            asyncio.run_coroutine_threadsafe(self.unsaved.run(task), loop)
+
+    def _is_strict(self, route: Route) -> bool:
+        return route.ours() if self._strict is None else self._strict
+
+    # -- looking
+
+    async def row(self, id: str) -> TaskRow:
+        """Return a task's row.
+
+        Raises:
+            UnknownTask: There is none.
+        """
+        found = await self.engine.read(self.store.task, id)
+        if found is None:
+            raise UnknownTask(task=id)
+        return found
+
+    async def wait_for(self, ids: Sequence[str], *, timeout: float | None = None, retrying: bool = False) -> None:
+        """Wait until tasks have ended, or no longer move by themselves soon.
+
+        Args:
+            ids: Their ids.
+            timeout: Seconds at most.
+            retrying: Wait for the ones that will be tried again later, too.
+        """
+        resting = FINAL if retrying else FINAL | {TaskState.RETRYING, TaskState.SCHEDULED}
+        engine = self.engine
+        try:
+            async with asyncio.timeout(timeout):
+                with engine.hub.listen() as listener:
+                    for id in ids:
+                        while (await self.row(id)).state not in resting and not engine.stopping:
+                            await listener.wait(1.0)
+        except TimeoutError:
+            return
+
+    def _reopen(self, id: str) -> Any:
+        row = self.store.file(id)
+        if row is None:
+            raise MissingFile(id=id, name=None, path="row for it")
+        return reopen(msgspec.convert(row, StoredFile, from_attributes=True), self.root)

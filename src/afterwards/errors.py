@@ -1,0 +1,237 @@
+"""Every exception a user of Afterwards can meet, and the HTTP status each one becomes.
+
+A message says what happened, to which object, with the values, and then what to do. `code` never
+changes, so that nobody has to match on text.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from afterwards._domain.tasks import Failure
+
+
+class Error(Exception):
+    """The base of every exception raised by Afterwards."""
+
+    code = "error"
+
+
+class Unstorable(Error):
+    """A task was refused at `add_task`, because it could not be brought back equal after a restart."""
+
+    code = "unstorable"
+
+
+class UnstorableFunction(Unstorable):
+    """The function has no name by which a restarted program could find it again."""
+
+    code = "unstorable_function"
+
+    def __init__(self, *, function: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{function} cannot be a stored task: {reason}. {remedy}")
+
+
+class UnstorableArgument(Unstorable):
+    """An argument cannot be written down and read back equal in value and type."""
+
+    code = "unstorable_argument"
+
+    def __init__(self, *, function: str, argument: str, type: str, reason: str, remedy: str) -> None:
+        self.argument = argument  # with the path inside it: order.items[3]
+        super().__init__(f"argument {argument} of {function} cannot be stored: it is {type}, {reason}. {remedy}")
+
+
+class UnstorableResult(Unstorable):
+    """What a task returned cannot be written down and read back equal in value and type."""
+
+    code = "unstorable_result"
+
+    def __init__(self, *, function: str, path: str, type: str, reason: str, remedy: str) -> None:
+        self.path = path  # "" for the result itself, else where in it: .items[3]
+        where = f"result{path}" if path else "it"
+        super().__init__(f"the result of {function} cannot be stored: {where} is {type}, {reason}. {remedy}")
+
+
+class WrongArguments(Error, TypeError):
+    """The arguments given to `add_task` do not fit the function's signature."""
+
+    code = "wrong_arguments"
+
+    def __init__(self, *, function: str, problem: str, parameters: str) -> None:
+        super().__init__(f"the call does not fit {function}({parameters}): {problem}")
+
+
+class UnknownFunction(Error):
+    """A stored task names a function that this program does not have."""
+
+    code = "unknown_function"
+
+    def __init__(self, *, function: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{function} cannot be found in this program: {reason}. {remedy}")
+
+
+class DamagedArguments(Error):
+    """Stored arguments could not be turned back into values for the function."""
+
+    code = "damaged_arguments"
+
+    def __init__(self, *, what: str, reason: str) -> None:
+        super().__init__(
+            f"{what} cannot be read back: {reason}. If a class or a signature changed since, "
+            "bring the old shape back, or cancel the task and queue it anew."
+        )
+
+
+class ForgedTask(Error):
+    """A task's row does not carry the signature of this data directory's key."""
+
+    code = "forged_task"
+
+
+class StorageFull(Error):
+    """The disk is full: nothing of what was asked has been stored."""
+
+    code = "storage_full"
+
+
+class StorageUnsure(Error):
+    """The disk failed while committing: whether it was stored will be known after the reopening."""
+
+    code = "storage_unsure"
+
+
+class MissingFile(Error):
+    """A stored file is not on the disk any more."""
+
+    code = "missing_file"
+
+    def __init__(self, *, id: str, name: str | None, path: object) -> None:
+        super().__init__(
+            f"file {id} ({name or 'without a name'}) is gone: there is no {path}. Somebody removed it, or the data "
+            "directory was not copied as a whole. Bring it back from a backup and retry the task, or cancel the task."
+        )
+
+
+class DamagedFile(Error):
+    """A stored file does not have the bytes that were stored."""
+
+    code = "damaged_file"
+
+    def __init__(self, *, id: str, name: str | None, path: object, problem: str) -> None:
+        super().__init__(
+            f"file {id} ({name or 'without a name'}) is damaged: {problem} ({path}). Something other than Afterwards "
+            "changed it. Bring it back from a backup and retry the task, or cancel the task."
+        )
+
+
+class UnsupportedVersion(Error):
+    """A library beside Afterwards does not work the way this release of Afterwards needs it to."""
+
+    code = "unsupported_version"
+
+    def __init__(self, *, library: str, found: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{library} {found} cannot be used: {problem}. {remedy}")
+
+
+class StoreRefused(Error):
+    """The data directory or its database cannot be used as it is."""
+
+    code = "store_refused"
+
+
+class StoreBusy(Error):
+    """Another program held the database's write lock for too long; nothing has been stored."""
+
+    code = "store_busy"
+
+
+class Stopped(Error):
+    """The engine has been stopped and takes nothing more."""
+
+    code = "stopped"
+
+
+class BrokenRule(Error):
+    """A change would have broken a rule that the database keeps, so it was not stored: a fault in Afterwards."""
+
+    code = "broken_rule"
+
+    def __init__(self, *, command: str, rule: str) -> None:
+        super().__init__(
+            f"the database refused {command}, because it breaks one of its rules ({rule}); nothing of it was stored. "
+            "This is a fault in Afterwards: please report it with this message."
+        )
+
+
+class LeaseLost(Error):
+    """An attempt tried to write after its task had been given to another attempt or taken back."""
+
+    code = "lease_lost"
+
+    def __init__(self, *, task: str, attempt: int, what: str) -> None:
+        super().__init__(
+            f"attempt {attempt} of task {task} no longer holds its lease, so its {what} was not stored. "
+            "The task was taken over because this process stood still longer than the lease, or was taken back."
+        )
+
+
+class RoutesTooEarly(Error):
+    """Routes with background tasks were made before Afterwards was imported, so their tasks could not be stored."""
+
+    code = "routes_too_early"
+
+    def __init__(self, *, routes: list[str]) -> None:
+        super().__init__(
+            f"these routes were made before afterwards was imported, so their background tasks would be lost: "
+            f"{', '.join(routes)}. Import afterwards before the application's routes are made, or start the unchanged "
+            "program with `afterwards run`."
+        )
+
+
+class UnknownTask(Error):
+    """No task has this id."""
+
+    code = "unknown_task"
+
+    def __init__(self, *, task: str) -> None:
+        super().__init__(
+            f"no task has the id {task!r}. It was never stored (its request failed, or is not answered yet), or it ended "
+            "so long ago that it was deleted."
+        )
+
+
+class TaskFailed(Error):
+    """A task whose result was waited for ended without one."""
+
+    code = "task_failed"
+
+    def __init__(self, *, task: str, name: str, state: str, failure: "Failure | None") -> None:
+        self.failure = failure
+        why = "" if failure is None else f" with {failure.type}: {failure.message}"
+        super().__init__(f"task {name} {task} ended as {state}{why}. Its document has the details; it can be retried.")
+
+
+HTTP_STATUS: dict[str, int] = {
+    "error": 500,
+    "unstorable": 500,
+    "unstorable_function": 500,
+    "unstorable_argument": 500,
+    "unstorable_result": 500,
+    "wrong_arguments": 500,
+    "unknown_function": 500,
+    "damaged_arguments": 500,
+    "forged_task": 500,
+    "storage_full": 507,
+    "storage_unsure": 503,
+    "missing_file": 500,
+    "damaged_file": 500,
+    "unsupported_version": 500,
+    "store_refused": 503,
+    "store_busy": 503,
+    "stopped": 503,
+    "broken_rule": 500,
+    "lease_lost": 409,
+    "routes_too_early": 500,
+    "unknown_task": 404,
+    "task_failed": 409,
+}

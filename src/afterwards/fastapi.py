@@ -1,0 +1,257 @@
+"""Durable background tasks for FastAPI: the `BackgroundTasks` to take as a parameter, and `Afterwards` for the rest.
+
+Importing this module prepares FastAPI, once; see `_web/injection.py` for what that means and what it leaves alone.
+"""
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ParamSpec
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Router
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from afterwards._domain.options import PLAIN_CALL
+from afterwards._engine.engine import Settings
+from afterwards._web import injection, uploads
+from afterwards._web.injection import Handler, Route
+from afterwards._web.system import System
+from afterwards._web.tasks import BackgroundTasks, Handle
+from afterwards.errors import RoutesTooEarly
+
+P = ParamSpec("P")
+
+__all__ = ["Afterwards", "BackgroundTasks", "Handle"]
+
+
+class Afterwards:
+    """Afterwards in one application.
+
+    Tasks of every plain `fastapi.BackgroundTasks` of the application become durable too, what was left undone by an
+    earlier run is taken up at start-up, and the status routes are added below `prefix`.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI | None = None,
+        *,
+        data: str | os.PathLike[str] | None = None,
+        prefix: str = "/afterwards",
+        strict: bool | None = None,
+        runs_tasks: bool = True,
+        concurrency: int = 100,
+        threads: int = 40,
+        drain: float | None = None,
+        keep: timedelta = timedelta(days=7),
+    ) -> None:
+        """Prepare an application; nothing is opened before its start-up.
+
+        Args:
+            app: The application; None for a program that only enqueues or works.
+            data: The data directory. Default: the environment's AFTERWARDS_DATA, else ./afterwards-data.
+            prefix: Where the status routes live. Default: /afterwards.
+            strict: Refuse tasks that cannot be stored, also where plain `fastapi.BackgroundTasks` is asked for. Default:
+                refuse where ours is asked for; run the others unsaved, with a warning.
+            runs_tasks: False leaves the running to other processes of the same data directory.
+            concurrency: `async def` tasks this process runs at once, from 1.
+            threads: `def` tasks this process runs at once, from 1.
+            drain: Seconds that running tasks get when the program stops. Default: 10, and 0 under `--reload`.
+            keep: How long ended tasks are kept.
+
+        Raises:
+            ValueError: A value is out of its range.
+            RoutesTooEarly: The application has routes that were made before this package was imported.
+        """
+        _check(prefix=prefix, concurrency=concurrency, threads=threads, drain=drain, keep=keep)
+        settings = Settings(
+            runs_tasks=runs_tasks,
+            concurrency=concurrency,
+            threads=threads,
+            drain=_drain(drain),
+            keep=keep.total_seconds(),
+        )
+        folder = Path(data if data is not None else os.environ.get("AFTERWARDS_DATA", "afterwards-data"))
+        self.app = app
+        self._apps: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._system = System(
+            data=folder, prefix=prefix.rstrip("/"), strict=strict, settings=settings, adopting=self._adopts
+        )
+        if app is not None:
+            self._bind(app)
+        _opener.remember(self)
+
+    def _bind(self, app: FastAPI) -> None:
+        _refuse_early_routes(app)
+        self._apps.add(app)
+        _opener.of_app[app] = self
+
+    def _adopts(self, app: object) -> bool:
+        return app in self._apps
+
+    def bind_mounts(self) -> None:
+        """Take in the applications mounted below ours; done at start-up, when all are there."""
+        for app in list(self._apps):
+            for route in app.routes:
+                if isinstance(route, Mount) and isinstance(route.app, FastAPI) and route.app not in _opener.of_app:
+                    self._bind(route.app)
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self._system.data
+
+    async def enqueue(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Handle:
+        """Store a call to be made soon, outside of any request; it is durable when this returns.
+
+        Raises:
+            WrongArguments, UnstorableFunction, UnstorableArgument, StorageFull, StorageUnsure, StoreBusy, Stopped: Nothing
+                was stored; StorageUnsure: see there.
+        """
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._system.start, None)
+        return await loop.run_in_executor(None, lambda: self.enqueue_blocking(func, *args, **kwargs))
+
+    def enqueue_blocking(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Handle:
+        """Do the same from code that is not `async`."""
+        return self._system.enqueue(func, args, kwargs, PLAIN_CALL)
+
+    async def start(self) -> None:
+        """Open the data directory and start the engine, with `async def` tasks on the running loop.
+
+        An application's start-up calls this; call it yourself in a program without one.
+
+        Raises:
+            StoreRefused: The data directory cannot be used.
+        """
+        self.bind_mounts()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._system.start, loop)
+
+    async def stop(self) -> None:
+        """Let running tasks finish for a while, give back the rest, close."""
+        await asyncio.get_running_loop().run_in_executor(None, self._system.stop)
+
+
+def _check(*, prefix: str, concurrency: int, threads: int, drain: float | None, keep: timedelta) -> None:
+    problems = {
+        f"prefix={prefix!r}: it starts with a slash": not prefix.startswith("/"),
+        f"concurrency={concurrency!r}: a whole number from 1": concurrency < 1,
+        f"threads={threads!r}: a whole number from 1": threads < 1,
+        f"drain={drain!r}: seconds from 0": drain is not None and not drain >= 0,
+        f"keep={keep!r}: longer than nothing": keep <= timedelta(0),
+    }
+    for problem, there in problems.items():
+        if there:
+            raise ValueError(f"Afterwards({problem}")
+
+
+def _drain(asked: float | None) -> float:
+    """A reload must not wait: what runs is given back and run again by the new process."""
+    import sys
+
+    if asked is not None:
+        return asked
+    if "AFTERWARDS_DRAIN" in os.environ:
+        return float(os.environ["AFTERWARDS_DRAIN"])
+    return 0.0 if "--reload" in sys.argv else 10.0
+
+
+def _refuse_early_routes(app: FastAPI) -> None:
+    early = [
+        route.path
+        for route in app.routes
+        if isinstance(route, APIRoute) and not injection.is_wrapped(route) and Route(route.dependant).uses()
+    ]
+    if early:
+        raise RoutesTooEarly(routes=early)
+
+
+class _Opener:
+    """Finds whose request it is."""
+
+    def __init__(self) -> None:
+        self.of_app: weakref.WeakKeyDictionary[Any, Afterwards] = weakref.WeakKeyDictionary()
+        self._all: weakref.WeakSet[Afterwards] = weakref.WeakSet()
+        self._default: Afterwards | None = None
+        self._lock = threading.Lock()
+        self.wanted = False  # a route asks for our class
+
+    def remember(self, afterwards: Afterwards) -> None:
+        """Make it the one for applications that have none of their own."""
+        with self._lock:
+            if self._default is None:
+                self._default = afterwards
+
+    def default(self) -> Afterwards:
+        """Return the first one made, or make one with the default settings."""
+        if self._default is None:
+            Afterwards()
+        assert self._default is not None
+        return self._default
+
+    async def request(self, request: Request, handler: Handler, route: Route) -> Response:
+        """Answer a request: ours when its app is, or when its route asks for our class."""
+        afterwards = self.of_app.get(request.scope["app"])
+        if afterwards is None:
+            if not route.ours():
+                return await handler(request)
+            afterwards = self.default()
+        return await afterwards._system.request(request, handler, route)
+
+    async def websocket(self, websocket: WebSocket, app: Callable[[WebSocket], Awaitable[None]], route: Route) -> None:
+        """Serve a WebSocket by the same rule."""
+        afterwards = self.of_app.get(websocket.scope["app"])
+        if afterwards is None:
+            if not route.ours():
+                return await app(websocket)
+            afterwards = self.default()
+        await afterwards._system.websocket(websocket, app, route)
+
+
+_opener = _Opener()
+
+
+def _prepare_lifespan() -> None:
+    """Start and stop the engine with the application: after its own start-up, before its own shutdown."""
+    original = Router.lifespan
+
+    async def lifespan(self: Router, scope: Scope, receive: Receive, send: Send) -> None:
+        app = scope.get("app")
+        afterwards = _opener.of_app.get(app) if app is not None else None
+        if afterwards is None and injection.wanted():
+            afterwards = _opener.default()
+        if afterwards is None:
+            return await original(self, scope, receive, send)
+        own = self.lifespan_context
+
+        @asynccontextmanager
+        async def both(app: Any) -> AsyncIterator[Any]:
+            async with own(app) as state:
+                await afterwards.start()
+                try:
+                    yield state
+                finally:
+                    await afterwards.stop()
+
+        self.lifespan_context = both
+        try:
+            await original(self, scope, receive, send)
+        finally:
+            self.lifespan_context = own
+
+    Router.lifespan = lifespan  # type: ignore[method-assign]
+
+
+injection.install(_opener)
+uploads.install()
+_prepare_lifespan()
