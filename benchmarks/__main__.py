@@ -7,6 +7,7 @@ used, every process started is ended, and the results go to `benchmarks/results.
 import argparse
 import random
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ RESULTS = ROOT / "benchmarks" / "results.json"
 def main() -> int:
     """Run what was asked for. 1 when a side of ours failed; a missed figure is a result, not a failure."""
     given = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every child is ended on the way out
     DATA.mkdir(exist_ok=True)
     try:
         run = _prepare(given)

@@ -48,6 +48,7 @@ def measure(run: Run) -> Part:
             for repeat in range(run.repeats):
                 samples.take("empty store", repeat, lambda: _both(young, young_port, young_child, []))
                 samples.take("old store", repeat, lambda: _both(old, old_port, old_child, ids))
+    samples.need("empty store", "old store")
     samples.keep()
     for what in ("claim p95", "status p95"):
         row = part.add("old / empty", what, "x", ratios(samples.of("old store", what), samples.of("empty store", what)))
@@ -69,6 +70,8 @@ async def _ask(port: int, ids: list[str]) -> list[float]:
     for _ in range(CLAIMS):
         await asyncio.sleep(GAP)
         answer = await connection.request("POST", "/enqueue")
+        if answer.status != 202:
+            raise ChildFailed(f"POST /enqueue answered {answer.status}: {answer.body[:200]!r}")
         ids.append(answer.json()["id"])
     asked = []
     for id in random.choices(ids, k=STATUSES):

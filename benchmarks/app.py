@@ -38,7 +38,7 @@ async def thread(background_tasks: BackgroundTasks) -> dict[str, int]:
 
 @app.post("/enqueue", status_code=202)
 async def enqueue() -> dict[str, int | str]:
-    """Outside the request's own background tasks; answers when the commit was known here."""
+    """Outside the request's own background tasks; `committed` is when `enqueue` had returned."""
     number = next(numbers)
     queued = await afterwards.enqueue(note_async, number, time.monotonic_ns())
     return {"number": number, "committed": time.monotonic_ns(), "id": queued.id}

@@ -29,6 +29,7 @@ def measure(run: Run) -> Part:
             samples.take("disk", repeat, lambda: {("fdatasync of 4 KiB", "ms"): machine.sync_time(DATA) * 1000})
         ledger.settled(data_of(folder), child, within=60)
         part.remarks.append(ledger.check(data_of(folder), accepted=sum(accepted), exact=run.client == "own"))
+    samples.need("in memory", "afterwards", "disk")
     samples.keep()
     plain, durable = samples.of("in memory", "c1 p50"), samples.of("afterwards", "c1 p50")
     disk = samples.of("disk", "fdatasync of 4 KiB")

@@ -1,20 +1,23 @@
 """How soon an idle worker starts a task that was queued.
 
-200 tasks, 20 ms apart, so each meets a worker that waits. For ours in one process the clock starts when `enqueue` has
-returned, so the commit is known to be over; from the call itself, the commit included, is given beside it. For
-another process, and for the peers (worker and producer are two processes, taskflow one), it starts at the call.
+200 tasks, 20 ms apart, so each meets a worker that waits. The clock starts at the call, for every side. When the commit
+ends cannot be seen from outside: `enqueue` may return after the body has begun, which makes the time since its return
+negative. That time is shown, but what is judged for one process is a bound that can fail: the time from the call less
+one fdatasync of this disk, since a commit cannot have taken less. It still holds whatever else `enqueue` does before
+its commit, so it is stricter than the promise. Peers' worker and producer are two processes, taskflow's one.
 """
 
 import asyncio
 import time
 from functools import partial
 
+from benchmarks import machine
 from benchmarks.app_data import data_of
 from benchmarks.catalogue import Entry
 from benchmarks.children import ChildFailed
 from benchmarks.figures import Part, percentile
 from benchmarks.peers.command import GAP
-from benchmarks.run import Run, Samples, Side, turns
+from benchmarks.run import DATA, Run, Samples, Side, turns
 from benchmarks.task import runs, traces
 from benchmarks.wire import Connection
 
@@ -36,9 +39,9 @@ def measure(run: Run) -> Part:
     samples.keep()
     for row in part.rows:
         match row.side, row.what:
-            case "same process", "after commit p50":
+            case "same process", "after commit at most, p50":
                 part.promise("start after commit, same process, p50", row.median, "ms", at_most=1)
-            case "same process", "after commit p99":
+            case "same process", "after commit at most, p99":
                 part.promise("start after commit, same process, p99", row.median, "ms", at_most=5)
             case "other process", "from call p50":
                 part.promise("start in another process, from the call, p50", row.median, "ms", at_most=5)
@@ -52,19 +55,19 @@ def _same_process(run: Run) -> Quantities:
         committed = asyncio.run(_trickle(port, count))
         child.until(lambda: runs(folder) >= count, within=WITHIN, what="every task started")
         found = traces(folder)
-    # A body may begin before its producer reads the clock again: then the start took no time after the commit.
-    after = [max(0, trace.began - committed[trace.number]) / 1e6 for trace in found]
+    since_return = [(trace.began - committed[trace.number]) / 1e6 for trace in found]
     call = [(trace.began - trace.sent) / 1e6 for trace in found]
+    flush = machine.sync_time(DATA) * 1000
     return {
-        ("after commit p50", "ms"): percentile(after, 0.5),
-        ("after commit p99", "ms"): percentile(after, 0.99),
-        ("from call p50", "ms"): percentile(call, 0.5),
-        ("from call p99", "ms"): percentile(call, 0.99),
+        ("after commit at most, p50", "ms"): percentile(call, 0.5) - flush,
+        ("after commit at most, p99", "ms"): percentile(call, 0.99) - flush,
+        ("since enqueue returned p50", "ms"): percentile(since_return, 0.5),
+        **_from_call(call),
     }
 
 
 async def _trickle(port: int, count: int) -> dict[int, int]:
-    """Queue one task each 20 ms; when each commit was known, by number, in ns."""
+    """Queue one task each 20 ms; when each `enqueue` had returned, by number, in ns."""
     connection = await Connection.to(port)
     committed = {}
     for _ in range(count):

@@ -131,6 +131,16 @@ class Samples:
                 return samples
         return []
 
+    def need(self, *sides: str) -> None:
+        """Stop a part that cannot be judged without these sides.
+
+        Raises:
+            ChildFailed: One of them was dropped.
+        """
+        for side in sides:
+            if side in self.part.absent:
+                raise ChildFailed(f"{side} was not measured: {self.part.absent[side]}")
+
     def keep(self) -> None:
         """Write all rows into the part."""
         for side, quantities in self._kept.items():

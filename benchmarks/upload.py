@@ -98,7 +98,10 @@ async def _upload(port: int, mebibytes: int, *, with_task: bool) -> None:
 async def _result(connection: Connection, id: str) -> object:
     deadline = time.monotonic() + WITHIN
     while time.monotonic() < deadline:
-        document = (await connection.request("GET", f"/afterwards/tasks/{id}")).json()
+        answer = await connection.request("GET", f"/afterwards/tasks/{id}")
+        if answer.status != 200:
+            raise ChildFailed(f"GET of task {id} answered {answer.status}: {answer.body[:300]!r}")
+        document = answer.json()
         if document["state"] == "succeeded":
             return document["result"]
         if document["state"] in ("failed", "quarantined", "cancelled", "expired"):

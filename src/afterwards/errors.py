@@ -188,6 +188,15 @@ class RoutesTooEarly(Error):
         )
 
 
+class ProgramRefused(Error):
+    """What the command line names cannot be served."""
+
+    code = "program_refused"
+
+    def __init__(self, *, program: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{program} cannot be served: {reason}. {remedy}")
+
+
 class UnknownTask(Error):
     """No task has this id."""
 
@@ -207,8 +216,56 @@ class TaskFailed(Error):
 
     def __init__(self, *, task: str, name: str, state: str, failure: "Failure | None") -> None:
         self.failure = failure
+        self.state = state
         why = "" if failure is None else f" with {failure.type}: {failure.message}"
         super().__init__(f"task {name} {task} ended as {state}{why}. Its document has the details; it can be retried.")
+
+
+class TaskOpen(Error):
+    """The task has not ended, so it has no result yet and cannot be run again."""
+
+    code = "task_open"
+
+    def __init__(self, *, task: str, state: str) -> None:
+        self.state = state
+        super().__init__(
+            f"task {task} is {state}: it has no result yet, and only a task that has ended can be run again. "
+            "Wait for its end with `Prefer: wait=20` on its document, or with its event stream."
+        )
+
+
+class TaskNotStored(Error):
+    """The task could not be stored and ran unsaved, so what was asked for does not exist."""
+
+    code = "task_not_stored"
+
+    def __init__(self, *, task: str, problem: str) -> None:
+        super().__init__(
+            f"task {task} could not be stored and ran unsaved, so {problem}. "
+            "The program's log says once for each such function why it could not be stored."
+        )
+
+
+class InvalidRequest(Error):
+    """A parameter of the request has a value that means nothing here."""
+
+    code = "invalid_request"
+
+
+class AdminOnly(Error):
+    """Only an admin may ask this, and the request does not show that it comes from one."""
+
+    code = "admin_only"
+
+    def __init__(self, *, problem: str, remedy: str, wrong: bool) -> None:
+        self.challenge = 'Bearer realm="afterwards"' + (', error="invalid_token"' if wrong else "")
+        super().__init__(f"{problem}. {remedy}")
+
+
+class AdminElsewhere(Error):
+    """Only an admin may ask this, and no admin has been configured for clients of other machines."""
+
+    code = "admin_not_configured"
 
 
 HTTP_STATUS: dict[str, int] = {
@@ -232,6 +289,12 @@ HTTP_STATUS: dict[str, int] = {
     "broken_rule": 500,
     "lease_lost": 409,
     "routes_too_early": 500,
+    "program_refused": 500,
     "unknown_task": 404,
     "task_failed": 409,
+    "task_open": 409,
+    "task_not_stored": 409,
+    "invalid_request": 422,
+    "admin_only": 401,
+    "admin_not_configured": 403,
 }

@@ -7,7 +7,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -17,19 +17,24 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Router
+from starlette.routing import BaseRoute, Host, Mount, Router
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from afterwards._domain.options import PLAIN_CALL
 from afterwards._engine.engine import Settings
 from afterwards._web import injection, uploads
+from afterwards._web.access import Access
 from afterwards._web.injection import Handler, Route
+from afterwards._web.routes import add_routes
 from afterwards._web.system import System
 from afterwards._web.tasks import BackgroundTasks, Handle
 from afterwards.errors import RoutesTooEarly
 
 P = ParamSpec("P")
+
+_OURS = "_afterwards"  # on an application: the Afterwards it belongs to, None when it is known to have none
+_UNKNOWN: Any = object()
 
 __all__ = ["Afterwards", "BackgroundTasks", "Handle"]
 
@@ -53,6 +58,9 @@ class Afterwards:
         threads: int = 40,
         drain: float | None = None,
         keep: timedelta = timedelta(days=7),
+        admin: Any = None,
+        token: str | None = None,
+        docs: bool = True,
     ) -> None:
         """Prepare an application; nothing is opened before its start-up.
 
@@ -67,6 +75,11 @@ class Afterwards:
             threads: `def` tasks this process runs at once, from 1.
             drain: Seconds that running tasks get when the program stops. Default: 10, and 0 under `--reload`.
             keep: How long ended tasks are kept.
+            admin: The application's own `Depends(...)` or `Security(...)` that decides who may list tasks, run them
+                again and see tracebacks: it raises, or returns False, for everybody else.
+            token: An admin token instead, for `Authorization: Bearer`. Default: the environment's AFTERWARDS_TOKEN.
+                Without either, only clients on this machine are answered, with the token that the log shows.
+            docs: Show the status routes in the application's OpenAPI document.
 
         Raises:
             ValueError: A value is out of its range.
@@ -86,24 +99,30 @@ class Afterwards:
         self._system = System(
             data=folder, prefix=prefix.rstrip("/"), strict=strict, settings=settings, adopting=self._adopts
         )
+        self._access = Access(admin=admin, token=token, key=lambda: self._system.key)
         if app is not None:
             self._bind(app)
+            self._system.host = app
+            add_routes(app, self._system, self._access.guard(), docs=docs)
         _opener.remember(self)
 
     def _bind(self, app: FastAPI) -> None:
         _refuse_early_routes(app)
         self._apps.add(app)
-        _opener.of_app[app] = self
+        setattr(app, _OURS, self)  # looked at in every request: an attribute is the quickest place
 
     def _adopts(self, app: object) -> bool:
         return app in self._apps
 
     def bind_mounts(self) -> None:
         """Take in the applications mounted below ours; done at start-up, when all are there."""
-        for app in list(self._apps):
-            for route in app.routes:
-                if isinstance(route, Mount) and isinstance(route.app, FastAPI) and route.app not in _opener.of_app:
-                    self._bind(route.app)
+        for app in self.mounted():
+            if getattr(app, _OURS, None) is None:
+                self._bind(app)
+
+    def mounted(self) -> list[FastAPI]:
+        """Return the applications mounted below ours, at any depth, that have no Afterwards of their own."""
+        return [] if self.app is None else list(_mounted(self.app.routes, self))
 
     @property
     def data(self) -> Path:
@@ -136,6 +155,8 @@ class Afterwards:
         self.bind_mounts()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._system.start, loop)
+        if self.app is not None:
+            self._access.announce()
 
     async def stop(self) -> None:
         """Let running tasks finish for a while, give back the rest, close."""
@@ -176,11 +197,21 @@ def _refuse_early_routes(app: FastAPI) -> None:
         raise RoutesTooEarly(routes=early)
 
 
+def _mounted(routes: Iterable[BaseRoute], afterwards: Afterwards) -> Iterator[FastAPI]:
+    for route in routes:
+        if isinstance(route, Mount | Host):
+            app = getattr(route, "_base_app", route.app)  # without the middleware of the mount
+            if isinstance(app, FastAPI):
+                if getattr(app, _OURS, None) not in (None, afterwards):
+                    continue
+                yield app
+            yield from _mounted(route.routes or (), afterwards)
+
+
 class _Opener:
     """Finds whose request it is."""
 
     def __init__(self) -> None:
-        self.of_app: weakref.WeakKeyDictionary[Any, Afterwards] = weakref.WeakKeyDictionary()
         self._all: weakref.WeakSet[Afterwards] = weakref.WeakSet()
         self._default: Afterwards | None = None
         self._lock = threading.Lock()
@@ -189,6 +220,7 @@ class _Opener:
     def remember(self, afterwards: Afterwards) -> None:
         """Make it the one for applications that have none of their own."""
         with self._lock:
+            self._all.add(afterwards)
             if self._default is None:
                 self._default = afterwards
 
@@ -201,7 +233,9 @@ class _Opener:
 
     async def request(self, request: Request, handler: Handler, route: Route) -> Response:
         """Answer a request: ours when its app is, or when its route asks for our class."""
-        afterwards = self.of_app.get(request.scope["app"])
+        afterwards: Afterwards | None = getattr(request.scope["app"], _OURS, _UNKNOWN)
+        if afterwards is _UNKNOWN:
+            afterwards = self._look_for(request.scope["app"])
         if afterwards is None:
             if not route.ours():
                 return await handler(request)
@@ -210,12 +244,25 @@ class _Opener:
 
     async def websocket(self, websocket: WebSocket, app: Callable[[WebSocket], Awaitable[None]], route: Route) -> None:
         """Serve a WebSocket by the same rule."""
-        afterwards = self.of_app.get(websocket.scope["app"])
+        afterwards: Afterwards | None = getattr(websocket.scope["app"], _OURS, _UNKNOWN)
+        if afterwards is _UNKNOWN:
+            afterwards = self._look_for(websocket.scope["app"])
         if afterwards is None:
             if not route.ours():
                 return await app(websocket)
             afterwards = self.default()
         await afterwards._system.websocket(websocket, app, route)
+
+
+    def _look_for(self, app: Any) -> Afterwards | None:
+        """Find an application's Afterwards when no start-up has: it may be mounted in one of ours."""
+        with self._lock:
+            found = next((one for one in list(self._all) if app in one.mounted()), None)
+            if found is None:
+                setattr(app, _OURS, None)  # known to have none: a start-up can still bind it
+            else:
+                found._bind(app)
+        return found
 
 
 _opener = _Opener()
@@ -227,7 +274,7 @@ def _prepare_lifespan() -> None:
 
     async def lifespan(self: Router, scope: Scope, receive: Receive, send: Send) -> None:
         app = scope.get("app")
-        afterwards = _opener.of_app.get(app) if app is not None else None
+        afterwards = getattr(app, _OURS, None)
         if afterwards is None and injection.wanted():
             afterwards = _opener.default()
         if afterwards is None:

@@ -13,6 +13,10 @@ R = TypeVar("R")
 
 ATTRIBUTE = "__afterwards_task__"
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_LONGEST = 10 * 365 * 86_400.0  # seconds, of a backoff or a timeout: far beyond either, and a time the store can hold
+_MOST = 1_000_000  # attempts
+_HIGHEST = 2**31  # priority
+_BACKOFF = Backoff()
 _named: dict[str, Callable[..., object]] = {}
 
 
@@ -22,7 +26,7 @@ class TaskOptions:
 
     name: str | None = None  # instead of module:function, so that the function can move
     retries: int = 0  # further attempts after one that raised
-    backoff: Backoff = Backoff()
+    backoff: Backoff = _BACKOFF
     timeout: float | None = None  # seconds an attempt of an async function may take
     max_interruptions: int = 3  # so many attempts may die with their process before the task is quarantined
     queue: str = "default"
@@ -71,18 +75,18 @@ def task(
     Args:
         name: Stored instead of `module:function`, so that the function can be renamed or moved while tasks wait.
             Letters, digits, `_`, `.`, `-`; at most 100. The module must be imported when the program starts.
-        retries: Attempts after the first that raised, from 0. Interrupted attempts are counted apart.
+        retries: Attempts after the first that raised, from 0 to a million. Interrupted attempts are counted apart.
         backoff: Seconds before the first retry; doubled for each further one, with jitter of half the delay.
-        max_backoff: The longest such delay in seconds.
+        max_backoff: The longest such delay in seconds, at most ten years.
         timeout: Seconds an attempt may take; `async def` only, because a thread cannot be stopped.
         max_interruptions: Attempts that may die with their process before the task is quarantined, from 1.
-        queue: A label to find it by.
-        priority: Higher is claimed first among what waits; any whole number.
+        queue: A label to find it by, 1 to 100 characters.
+        priority: Higher is claimed first among what waits; a whole number between -2**31 and 2**31.
 
     Raises:
         ValueError: A value is out of its range, or the name belongs to another function.
     """
-    _check(name, retries, backoff, max_backoff, timeout, max_interruptions)
+    _check(name, retries, backoff, max_backoff, timeout, max_interruptions, queue, priority)
     options = TaskOptions(
         name=name,
         retries=retries,
@@ -109,19 +113,37 @@ def task(
 
 
 def _check(
-    name: str | None, retries: int, backoff: float, max_backoff: float, timeout: float | None, max_interruptions: int
+    name: Any,
+    retries: Any,
+    backoff: Any,
+    max_backoff: Any,
+    timeout: Any,
+    max_interruptions: Any,
+    queue: Any,
+    priority: Any,
 ) -> None:
-    problems = {
-        f"name={name!r}: 1 to 100 letters, digits, `_`, `.` or `-`": name is not None and not _NAME.fullmatch(name),
-        f"retries={retries!r}: a whole number from 0": not isinstance(retries, int) or retries < 0,
-        f"backoff={backoff!r}: seconds, above 0": not backoff > 0,
-        f"max_backoff={max_backoff!r}: seconds, not below backoff": not max_backoff >= backoff,
-        f"timeout={timeout!r}: seconds, above 0, or None": timeout is not None and not timeout > 0,
-        f"max_interruptions={max_interruptions!r}: a whole number from 1": max_interruptions < 1,
+    named = name is None or (isinstance(name, str) and _NAME.fullmatch(name) is not None)
+    fine = {
+        f"name={name!r}: 1 to 100 letters, digits, `_`, `.` or `-`": named,
+        f"retries={retries!r}: a whole number from 0 to {_MOST:,}": _is_whole(retries, 0, _MOST),
+        f"backoff={backoff!r}: seconds, above 0": _is_seconds(backoff),
+        f"max_backoff={max_backoff!r}: seconds, not below backoff": _is_seconds(max_backoff) and max_backoff >= backoff,
+        f"timeout={timeout!r}: seconds, above 0, or None": timeout is None or _is_seconds(timeout),
+        f"max_interruptions={max_interruptions!r}: a whole number from 1": _is_whole(max_interruptions, 1, _MOST),
+        f"queue={queue!r}: 1 to 100 characters": isinstance(queue, str) and 0 < len(queue) <= 100,
+        f"priority={priority!r}: a whole number": _is_whole(priority, 1 - _HIGHEST, _HIGHEST - 1),
     }
-    for problem, there in problems.items():
-        if there:
-            raise ValueError(f"@task({problem} is wanted here")
+    for wanted, there in fine.items():
+        if not there:
+            raise ValueError(f"@task({wanted} is wanted here")
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and least <= value <= most
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 < value <= _LONGEST
 
 
 def _claim_name(name: str, function: Callable[..., Any], shown: str) -> None:

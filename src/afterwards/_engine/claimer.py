@@ -63,6 +63,8 @@ class Claimer:
             await asyncio.sleep(GATHER)
         self._hinted = False
         await self._learn()
+        if self._is_stopped():  # looked at again after the waits above: from here to the store there is none
+            return None
         taken = {lane: self._lanes.take(lane, size) for lane, size in self._lanes.sizes.items()}
         lanes = {lane: (self._registry.names(lane), number) for lane, number in taken.items() if number}
         asked = {lane: wanted for lane, wanted in lanes.items() if wanted[0]}
@@ -81,8 +83,10 @@ class Claimer:
         for lane, number in taken.items():
             if number:
                 self.backlog[lane] = lane in asked and got[lane] == number
+            elif self._lanes.sizes[lane] and self._registry.names(lane):
+                self.backlog[lane] = True  # there was no place to ask for: the next one that is freed asks
         self._runner.start(claims)
-        self._due = self._store.next_due()
+        self._due = self._store.next_due() if asked else None  # what is due is queued by a claim
         if any(self.backlog.values()):
             self._left_over()
         return self._pause()
@@ -90,6 +94,9 @@ class Claimer:
     def wants(self, lane: Lane) -> bool:
         """Tell whether a freed place of a lane is worth a round, because tasks wait for it."""
         return self.backlog[lane]
+
+    def _is_stopped(self) -> bool:
+        return self.stopped
 
     def _worth_a_claim(self) -> bool:
         version = self._store.version()
@@ -100,12 +107,16 @@ class Claimer:
         return self._hinted or due or freed
 
     async def _learn(self) -> None:
-        new = self._registry.learn(self._store.functions())
+        unknown = [function for function in self._store.functions() if self._registry.is_new(function[0])]
+        # On a thread: it imports modules of the program, and the lease must be renewed meanwhile.
+        new = await asyncio.to_thread(self._registry.learn, unknown) if unknown else ()
         if new:
             await ask(self._store, Know(worker=self._worker, names=new))
 
     def _many_free(self) -> bool:
-        return any(self._lanes.free(lane) * 4 >= self._lanes.sizes[lane] for lane, waiting in self.backlog.items() if waiting)
+        return any(
+            self._lanes.free(lane) * 4 >= self._lanes.sizes[lane] for lane, waiting in self.backlog.items() if waiting
+        )
 
     def _pause(self) -> float:
         if any(waiting and self._lanes.free(lane) for lane, waiting in self.backlog.items()):

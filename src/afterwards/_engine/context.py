@@ -1,5 +1,8 @@
 """What a task can ask and say while it runs: who it is, how far it is."""
 
+import asyncio
+import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -33,49 +36,54 @@ class Running:
     told: Callable[[], None]  # wakes whoever stores what is said here
     lines: int = 0
     notes: list[Note] = field(default_factory=list)
-    progress: dict[str, Any] | None = None  # newest, not stored yet
+    progress: str | None = None  # newest as JSON, not stored yet
+    loop: asyncio.AbstractEventLoop | None = None  # where it runs, unless on a thread
     released: bool = False  # told to end because the process stops
     lost: bool = False  # another attempt has taken over
     task: Any = None  # its asyncio.Task
+    ended: bool = False  # its outcome is decided; what is said after that is dropped
+    lock: threading.Lock = field(default_factory=threading.Lock)  # the task's code may have threads of its own
 
-    def note(self, kind: str, at: int, data: dict[str, Any]) -> None:
-        """Keep something to be stored with the next round."""
-        claim = self.claim
-        self.notes.append(
-            Note(
-                id=claim.id,
-                attempt=claim.attempt,
-                token=claim.token,
-                kind=kind,
-                at=at,
-                data=msgspec.json.encode(data).decode(),
-            )
-        )
+    def end(self) -> bool:
+        """Decide that it has ended; False when that was decided before."""
+        with self.lock:
+            already, self.ended = self.ended, True
+            return not already
 
     def report(self, progress: dict[str, Any]) -> None:
         """Keep the newest progress."""
-        self.progress = progress
+        text = msgspec.json.encode(progress).decode()
+        with self.lock:
+            if self.ended:
+                return
+            self.progress = text
         self.told()
 
     def log(self, at: int, level: str, logger: str, message: str) -> None:
         """Keep a log line; past the limit, one line says that the rest is left out."""
-        self.lines += 1
-        if self.lines > MOST_LINES + 1:
-            return
-        if self.lines == MOST_LINES + 1:
-            level, logger = "WARNING", "afterwards"
-            message = f"further lines of this attempt are left out ({MOST_LINES:,} are kept)"
-        text = message.encode("utf-8", "replace").decode()[:LONGEST_LINE]
-        self.note("log", at, {"level": level, "logger": logger, "message": text})
+        with self.lock:
+            self.lines += 1
+            if self.ended or self.lines > MOST_LINES + 1:
+                return
+            if self.lines == MOST_LINES + 1:
+                level, logger = "WARNING", "afterwards"
+                message = f"further lines of this attempt are left out ({MOST_LINES:,} are kept)"
+            data = {"level": level, "logger": _clean(logger), "message": _clean(message)[:LONGEST_LINE]}
+            self.notes.append(self._note("log", at, msgspec.json.encode(data).decode()))
         self.told()
 
     def take(self, at: int) -> list[Note]:
         """Hand over what is to be stored now, the newest progress last."""
-        progress, self.progress = self.progress, None
-        if progress is not None:
-            self.note("progress", at, progress)
-        notes, self.notes = self.notes, []
+        with self.lock:
+            progress, self.progress = self.progress, None
+            if progress is not None:
+                self.notes.append(self._note("progress", at, progress))
+            notes, self.notes = self.notes, []
         return notes
+
+    def _note(self, kind: str, at: int, data: str) -> Note:
+        claim = self.claim
+        return Note(id=claim.id, attempt=claim.attempt, token=claim.token, kind=kind, at=at, data=data)
 
 
 running: ContextVar[Running | None] = ContextVar("afterwards_running", default=None)
@@ -108,13 +116,15 @@ class Progress:
             unit: What is counted, such as "pages" or "bytes".
 
         Raises:
-            ValueError: `done` or `total` is negative or not a number.
+            ValueError: `done` or `total` is negative, endless or not a number.
         """
-        if not done >= 0 or (total is not None and not total >= 0):
-            raise ValueError(f"progress(done={done!r}, total={total!r}): both must be numbers from 0")
         found = running.get()
+        try:
+            told = {"done": _number(done), "total": None if total is None else _number(total)}
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"progress(done={done!r}, total={total!r}): both must be numbers from 0") from None
         if found is not None:
-            found.report({"done": done, "total": total, "unit": unit, "message": message})
+            found.report(told | {"unit": _text(unit), "message": _text(message)})
 
     def track(
         self, items: Iterable[T], total: float | None = None, message: str | None = None, *, unit: str | None = None
@@ -135,6 +145,23 @@ class Progress:
             yield item
             done += 1
             self(done, total, message, unit=unit)
+
+
+def _number(value: Any) -> float:
+    """The value as JSON has it: an int, or the float nearest to a Decimal, a numpy number and the like."""
+    number: float = value if type(value) is int and value < 1 << 53 else float(value)
+    if not 0 <= number < math.inf:
+        raise ValueError
+    return number
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else _clean(str(value))[:LONGEST_LINE]
+
+
+def _clean(text: str) -> str:
+    """Without the lone surrogates of file names that are no text, which JSON cannot have."""
+    return text.encode("utf-8", "replace").decode()
 
 
 progress = Progress()

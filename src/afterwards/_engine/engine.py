@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from typing import Any, TypeVar
 from afterwards._domain.attempts import SECOND
 from afterwards._domain.ids import new_id
 from afterwards._domain.signing import Signer
-from afterwards._domain.tasks import WorkerInfo
+from afterwards._domain.tasks import TaskState, WorkerInfo
 from afterwards._engine import logs
+from afterwards._engine.again import Again
 from afterwards._engine.claimer import Claimer
 from afterwards._engine.clock import Clock, SystemClock, boot_id
+from afterwards._engine.context import Running
 from afterwards._engine.hub import Hub
 from afterwards._engine.lanes import Lane, Lanes
 from afterwards._engine.loops import Loop
@@ -33,13 +36,26 @@ from afterwards._engine.runner import Runner
 from afterwards._engine.teller import Teller
 from afterwards._engine.watchdog import Watchdog
 from afterwards._files.presence import Presence
-from afterwards._store.contract import Know, Register, Rescue, Stopping, Store, ask, ask_blocking
-from afterwards.errors import Error
+from afterwards._store.contract import (
+    Accept,
+    CallbackReply,
+    Command,
+    Know,
+    Register,
+    Reply,
+    Rescue,
+    Stopping,
+    Store,
+    ask,
+    ask_blocking,
+)
+from afterwards.errors import Error, Stopped
 
 log = logging.getLogger("afterwards.engine")
 
 T = TypeVar("T")
 CANCEL = 2.0  # seconds that cancelled tasks get to clean up after themselves
+_engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,16 +95,22 @@ class Engine:
         self.hub = Hub(store, self.clock)
         self.readers = ThreadPoolExecutor(2, thread_name_prefix="afterwards-reader")
         self.stopping = False
+        self._process = os.getpid()
+        self._gate = threading.Lock()
+        self._closed = False  # nothing is accepted any more: no one would look after it
+        self._retired: int | None = None
         self.app_loop: asyncio.AbstractEventLoop | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="afterwards-engine", daemon=True)
         self._tasks: list[asyncio.Task[None]] = []
+        self._again = Again(store, self.clock)
         self.runner = Runner(
             store=store,
             registry=self.registry,
             signer=self.signer,
             lanes=self.lanes,
             clock=self.clock,
+            again=self,
             loops=self,
             reopen=reopen,
             freed=self._freed,
@@ -110,10 +132,12 @@ class Engine:
         keep = int(settings.keep * SECOND)
         pruner = Pruner(root=root, store=store, clock=self.clock, keep=keep, alive=self.presence.lives)
         self._claims = Loop("claimer", self.claimer, self.clock)
-        self._tells = Loop("teller", teller, self.clock)
+        self._tells = Loop("teller", teller, self.clock, patient=True)
+        self._offers = Loop("second tries", self._again, self.clock)
         self._loops = [
             self._claims,
             self._tells,
+            self._offers,
             Loop("renewer", renewer, self.clock),
             Loop("rescuer", rescuer, self.clock, jitter=0.1),
             Loop("watchdog", watchdog, self.clock),
@@ -121,9 +145,20 @@ class Engine:
         ]
 
     def start(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Register this worker and begin; `loop` is where `async def` tasks run."""
+        """Register this worker and begin; `loop` is where `async def` tasks run.
+
+        Raises:
+            StorageFull, StorageUnsure, StoreBusy: It could not be registered; it is of no use any more.
+        """
         self.app_loop = loop
-        ask_blocking(self.store, Register(self._info()))
+        try:
+            ask_blocking(self.store, Register(self._info()))
+        except BaseException:
+            self._loop.close()
+            self.readers.shutdown()
+            self.presence.close()
+            raise
+        _engines.add(self)
         self.store.watch(self._committed)
         logs.capture()
         self._thread.start()
@@ -133,25 +168,42 @@ class Engine:
         self._loop.add_reader(self.presence.descriptor, self._hinted)
         self._tasks = [self._loop.create_task(loop.run()) for loop in self._loops]
 
+    def retire(self) -> int:
+        """Begin to stop while requests are still answered: start no attempt more. Safe to call again.
+
+        It is on record from now on, so that even a kill before the end gives tasks back and does not interrupt them.
+        Returns when it was first called, on the boot clock in milliseconds; the drain of `stop` counts from there.
+        """
+        if self._retired is None and os.getpid() == self._process:
+            self._retired = self.clock.boot()
+            self.claimer.stopped = True
+            self.store.submit(Stopping(worker=self.worker, now=self.clock.now()), CallbackReply(_stop_recorded))
+        return self._retired or 0
+
     def stop(self) -> None:
         """Claim nothing more, let attempts finish for a while, give back the rest, close. Blocks.
 
         A `def` task cannot be stopped. If one is still running, the store stays open for it and the process's end
         (or its own) frees it: it is given back, not counted as interrupted.
         """
-        if self.stopping:
-            return
-        self.stopping = self.claimer.stopped = True
-        try:
+        if self.stopping or os.getpid() != self._process:
+            return  # a forked child must not end what belongs to its parent
+        self.stopping = True
+        until = self.retire() + self.settings.drain * 1000
+        try:  # again, so that it is on stable storage before this process can end
             ask_blocking(self.store, Stopping(worker=self.worker, now=self.clock.now()))
         except Error as error:  # the disk is at fault; what runs may still finish
             log.error("could not record that this process stops: %s", error)
-        if not self.runner.wait_idle(self.settings.drain):
+        if not self.runner.wait_idle(max(0.0, (until - self.clock.boot()) / 1000)):
             self.runner.release("the program is stopping")
-            if not self.runner.wait_idle(CANCEL):
+            cancelled = any(attempt.loop is not None for attempt in list(self.runner.active.values()))
+            if not self.runner.wait_idle(CANCEL if cancelled else 0.0):
                 names = sorted({attempt.claim.name for attempt in list(self.runner.active.values())})
                 log.warning("still running at the stop, to be run again by the next start: %s", ", ".join(names))
-                threading.Thread(target=self._close_later, name="afterwards-close", daemon=True).start()
+                try:
+                    threading.Thread(target=self._close_later, name="afterwards-close", daemon=True).start()
+                except RuntimeError:  # the interpreter is ending: so does this worker, and others see it
+                    pass
                 return
         self._close()
 
@@ -160,12 +212,15 @@ class Engine:
         self._close()
 
     def _close(self) -> None:
+        # First everything that makes attempts, then the worker: one begun after its end would have nobody to free it.
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        self._thread.join()
+        with self._gate:
+            self._closed = True
         try:
             ask_blocking(self.store, Rescue(worker=self.worker, now=self.clock.now(), reason="the program was stopped"))
         except Error as error:
             log.error("could not sign off: %s", error)
-        self._loop.call_soon_threadsafe(self._end)
-        self._thread.join()
         self._loop.close()
         self.runner.close()
         self.readers.shutdown()
@@ -173,11 +228,46 @@ class Engine:
         self.store.close()
         self.presence.wake_others()
 
-    def _end(self) -> None:
+    async def _end(self) -> None:
+        self._loop.remove_reader(self.presence.descriptor)
         for task in self._tasks:
             task.cancel()
-        self._loop.remove_reader(self.presence.descriptor)
-        self._loop.call_soon(self._loop.stop)
+        await asyncio.wait(self._tasks, timeout=CANCEL)
+        self._loop.stop()
+
+    def accept(self, command: Accept, reply: Reply) -> None:
+        """Hand tasks to the store, unless this worker has signed off: nobody would free what it was to start."""
+        with self._gate:
+            closed = self._closed
+            if not closed:
+                self.store.submit(command, reply)
+        if closed:
+            if reply.loop is None:
+                reply.deliver(self.refusal())
+            else:
+                reply.loop.call_soon_threadsafe(reply.deliver, self.refusal())
+
+    def refusal(self) -> Stopped:
+        """Say why no task can be added any more."""
+        if os.getpid() != self._process:
+            return Stopped(
+                f"Afterwards was started by process {self._process}, and this is a fork of it, in which it does not "
+                "run, so no task was added. Start it after the fork (in the application's start-up), or start "
+                "processes with the method spawn."
+            )
+        return Stopped("the program is stopping, so no task was added. Send the request again in a moment.")
+
+    def later(self, command: Command, reply: Reply) -> None:
+        """Offer a command again that the store could not take now. Safe from any thread."""
+        self._again.later(command, reply)
+        self._offers.wake()
+
+    def soon(self, call: Callable[..., object], *args: Any) -> None:
+        """Call on the engine's own thread, from wherever; not at all when the engine has ended."""
+        try:
+            self._loop.call_soon_threadsafe(call, *args)
+        except RuntimeError:  # what its worker held has been freed with it
+            pass
 
     def for_tasks(self) -> asyncio.AbstractEventLoop:
         """Return the loop on which `async def` tasks run: the application's, or our own when it has none."""
@@ -212,10 +302,23 @@ class Engine:
     def _told(self) -> None:
         self._tells.wake()
 
-    async def _lost(self) -> None:
-        self.runner.lose()
-        await ask(self.store, Register(self._info()))
+    async def _lost(self, forgotten: bool) -> int:
+        if forgotten:
+            await ask(self.store, Register(self._info()))
         await ask(self.store, Know(worker=self.worker, names=self.registry.all_names()))
+        running = list(self.runner.active.values())
+        lost = [attempt for attempt in running if not await self.read(self._holds, attempt)]
+        self.runner.lose(lost)
+        return len(lost)
+
+    def _holds(self, attempt: Running) -> bool:
+        row = self.store.task(attempt.claim.id)
+        return attempt.ended or (
+            row is not None
+            and row.state is TaskState.RUNNING
+            and row.worker == self.worker
+            and row.attempt == attempt.claim.attempt
+        )
 
     def _info(self) -> WorkerInfo:
         return WorkerInfo(
@@ -228,3 +331,16 @@ class Engine:
             program=" ".join(sys.argv)[:500],
         )
 
+
+def _in_child() -> None:
+    """In a fork there are neither the engine's threads nor its locks, and its loop's descriptors are the parent's."""
+    for engine in list(_engines):
+        engine.stopping = True
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+
+def _stop_recorded(answer: Any) -> None:
+    if isinstance(answer, BaseException):  # the disk is at fault; what runs may still finish
+        log.error("could not record that this process stops: %s", answer)

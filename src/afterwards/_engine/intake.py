@@ -6,20 +6,18 @@ as the task, so that it can start the moment the answer has left, with one commi
 
 import asyncio
 import logging
-import os
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from afterwards._domain.arguments import encode
 from afterwards._domain.attempts import SECOND
-from afterwards._domain.ids import new_id
+from afterwards._domain.ids import new_id, random_bytes
 from afterwards._domain.options import CallOptions
 from afterwards._domain.tasks import Claim, NewTask, TaskState
 from afterwards._engine.engine import Engine
 from afterwards._engine.registry import Known
-from afterwards._store.contract import Accept, CallbackReply, FutureReply, Know, LetGo, Stored, ask_blocking
-from afterwards.errors import Stopped
+from afterwards._store.contract import Accept, CallbackReply, FutureReply, Know, LetGo, Stored, ThreadReply
+from afterwards.errors import Stopped, StorageUnsure
 
 log = logging.getLogger("afterwards.engine")
 
@@ -59,7 +57,12 @@ class Intake:
         self._engine = engine
 
     def draft(
-        self, function: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions, keep: Keep
+        self,
+        function: Callable[..., object],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: CallOptions,
+        keep: Keep,
     ) -> Draft:
         """Check a call and encode its arguments.
 
@@ -69,7 +72,7 @@ class Intake:
         """
         engine = self._engine
         if engine.stopping:
-            raise Stopped("the program is stopping, so no task was added. Send the request again in a moment.")
+            raise engine.refusal()
         known = engine.registry.of(function)
         files: list[Pending] = []
 
@@ -83,7 +86,9 @@ class Intake:
         arguments = encode(function, known.name, args, kwargs, keep_file)
         return Draft(known, arguments, tuple(files), options, new_id(), engine.clock.now())
 
-    def plan(self, drafts: Sequence[Draft], *, after: str | None = None, held: bool = False, open: bool = False) -> "Plan":
+    def plan(
+        self, drafts: Sequence[Draft], *, after: str | None = None, held: bool = False, open: bool = False
+    ) -> "Plan":
         """Decide how the tasks of one request are stored.
 
         Args:
@@ -104,22 +109,31 @@ class Intake:
         """
         command = plan.command(files, late=late)
         reply = _PlanReply(asyncio.get_running_loop(), plan)
-        self._engine.store.submit(command, reply)
+        self._engine.accept(command, reply)
         try:
             await reply.future
-        except asyncio.CancelledError:
+        except StorageUnsure:
+            plan.give_back()
             raise
-        except BaseException:
+        except Exception:
             plan.give_up()
+            raise
+        except asyncio.CancelledError:
+            reply.leave()
             raise
         self._known(command)
 
     def store_blocking(self, plan: "Plan", files: Sequence[Stored] = (), *, late: bool = False) -> None:
         """Do the same on a thread that may block."""
         command = plan.command(files, late=late)
+        reply = ThreadReply()
+        self._engine.accept(command, reply)
         try:
-            ask_blocking(self._engine.store, command)
-        except BaseException:
+            reply.wait()
+        except StorageUnsure:
+            plan.give_back()
+            raise
+        except Exception:  # whoever interrupts the waiting itself drops the plan, which is given back then
             plan.give_up()
             raise
         self._known(command)
@@ -144,10 +158,19 @@ class _PlanReply(FutureReply):
     def deliver(self, answer: Any) -> None:
         if not self.future.done():
             super().deliver(answer)
+        elif isinstance(answer, StorageUnsure):
+            self._plan.give_back()
         elif isinstance(answer, BaseException):
             self._plan.give_up()
         else:
             self._plan.start()
+
+    def leave(self) -> None:
+        """Whoever waits was cancelled: perhaps when the answer was there already, and then it comes no more."""
+        if not self.future.done():
+            self.future.cancel()
+        elif not self.future.cancelled():
+            self.deliver(self.future.exception())
 
 
 def _told(answer: Any) -> None:
@@ -158,10 +181,9 @@ def _told(answer: Any) -> None:
 class Plan:
     """The rows of one request, and the attempts that start with them."""
 
-    def __init__(
-        self, engine: Engine, drafts: Sequence[Draft], *, after: str | None, held: bool, open: bool
-    ) -> None:
+    def __init__(self, engine: Engine, drafts: Sequence[Draft], *, after: str | None, held: bool, open: bool) -> None:
         self._engine = engine
+        self._submitted = False
         self.claims: list[Claim] = []
         self.held: list[str] = []
         self.tasks: list[NewTask] = []
@@ -176,6 +198,7 @@ class Plan:
     def _task(self, draft: Draft, before: str | None, *, followed: bool, sequence: str | None, held: bool) -> NewTask:
         engine, known, call = self._engine, draft.known, draft.options
         options = known.options
+        signature = engine.signer.task(draft.id, known.name, draft.arguments)
         state, attempt, worker, token, started_at = TaskState.QUEUED, 0, None, None, None
         if before is not None:
             state = TaskState.WAITING
@@ -184,14 +207,27 @@ class Plan:
             self.held.append(draft.id)
         elif call.delay > 0:
             state = TaskState.SCHEDULED
-        elif not engine.claimer.backlog[known.lane] and not engine.stopping and engine.lanes.take(known.lane, 1):
+        elif not (engine.claimer.stopped or engine.claimer.backlog[known.lane]) and engine.lanes.take(known.lane, 1):
             state, attempt, worker, started_at = TaskState.RUNNING, 1, engine.worker, draft.created_at
-            token = os.urandom(16).hex()
-        new = NewTask(
+            token = random_bytes().hex()
+            claim = Claim(
+                id=draft.id,
+                name=known.name,
+                attempt=1,
+                token=token,
+                arguments=draft.arguments,
+                signature=signature,
+                created_at=draft.created_at,
+                started_at=started_at,
+                max_attempts=options.retries + 1,
+                followed=followed,
+            )
+            self.claims.append(claim)
+        return NewTask(
             id=draft.id,
             name=known.name,
             arguments=draft.arguments,
-            signature=engine.signer.task(draft.id, known.name, draft.arguments),
+            signature=signature,
             created_at=draft.created_at,
             run_at=draft.created_at + int(call.delay * SECOND),
             state=state,
@@ -207,27 +243,12 @@ class Plan:
             worker=worker,
             token=token,
             started_at=started_at,
-            files=tuple(file.id for file in draft.files),
+            files=tuple([file.id for file in draft.files]) if draft.files else (),
         )
-        if token is not None:
-            self.claims.append(
-                Claim(
-                    id=new.id,
-                    name=new.name,
-                    attempt=1,
-                    token=token,
-                    arguments=new.arguments,
-                    signature=new.signature,
-                    created_at=new.created_at,
-                    started_at=new.created_at,
-                    max_attempts=new.max_attempts,
-                    followed=followed,
-                )
-            )
-        return new
 
     def command(self, files: Sequence[Stored], *, late: bool) -> Accept:
-        """Return the command that stores the plan."""
+        """Return the command that stores the plan, to be handed to the store at once."""
+        self._submitted = True
         functions = self._engine.registry.unsaved([draft.known.name for draft in self._drafts])
         return Accept(tasks=tuple(self.tasks), files=tuple(files), functions=functions, late=late)
 
@@ -245,12 +266,13 @@ class Plan:
     def _let_go(self, command: LetGo, answer: Any) -> None:
         if isinstance(answer, BaseException) and not isinstance(answer, Stopped):
             log.warning("tasks are held a little longer: %s", answer)
-            timer = threading.Timer(1.0, lambda: self._again(command))
-            timer.daemon = True
-            timer.start()
+            self._engine.later(command, CallbackReply(lambda answer: self._let_go(command, answer)))
 
-    def _again(self, command: LetGo) -> None:
-        self._engine.store.submit(command, CallbackReply(lambda answer: self._let_go(command, answer)))
+    def give_back(self) -> None:
+        """Free the places, and the tasks for whoever comes for them, in case they are on record."""
+        claims, self.claims = self.claims, []
+        self._engine.runner.give_back(claims, "its request was dropped before it could start")
+        self.start()
 
     def give_up(self) -> None:
         """Free the places that were taken, because nothing was stored."""
@@ -258,4 +280,16 @@ class Plan:
             known = self._engine.registry.named(claim.name)
             if known is not None:
                 self._engine.lanes.give_back(known.lane)
-        self.claims = []
+        self.claims, self.held = [], []
+
+    def __del__(self) -> None:
+        """See that nothing of it stays running on record only: its request was dropped, its loop closed.
+
+        Not from here, which may be in the middle of anything, but on the engine's thread.
+        """
+        if self.claims or self.held:
+            left = Plan.__new__(Plan)
+            left._engine, left.claims, left.held = self._engine, self.claims, self.held
+            left._submitted = self._submitted
+            self._engine.soon(Plan.give_back if left._submitted else Plan.give_up, left)
+            self.claims, self.held = [], []

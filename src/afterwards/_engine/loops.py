@@ -27,11 +27,22 @@ class Round(Protocol):
 class Loop:
     """Calls the rounds of one loop until it is stopped."""
 
-    def __init__(self, name: str, body: Round, clock: Clock, *, jitter: float = 0.0) -> None:
+    def __init__(self, name: str, body: Round, clock: Clock, *, jitter: float = 0.0, patient: bool = False) -> None:
+        """Prepare a loop.
+
+        Args:
+            name: How messages call it.
+            body: What it does.
+            clock: What its pauses are measured by.
+            jitter: Seconds by which each pause is lengthened at random, at most.
+            patient: A wake-up ends only the wait that has no end of its own, so that many of them cost one round.
+        """
         self._name = name
         self._body = body
         self._clock = clock
         self._jitter = jitter
+        self._patient = patient
+        self._never = asyncio.Event()
         self._wake = asyncio.Event()
         self._woken = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -54,12 +65,20 @@ class Loop:
             self._woken = False
             try:
                 pause = await self._body.round()
-            except Exception:  # a loop that ends would leave tasks in limbo: say so and try again
+            except BaseException as error:  # a loop that ends would leave tasks in limbo: say so and try again
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                    raise
                 log.exception("the %s failed and is tried again in %g s", self._name, FAILED)
                 pause = FAILED
             if pause is not None and self._jitter:
                 pause += random.uniform(0, self._jitter)
             if pause is None or pause > 0:
-                await self._clock.wait(self._wake, pause)
+                patient = self._patient and pause is not None
+                await self._clock.wait(self._never if patient else self._wake, pause)
             else:
                 await asyncio.sleep(0)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

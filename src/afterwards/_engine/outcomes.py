@@ -86,19 +86,34 @@ def _ended(
     )
 
 
+def refused(what: Settlement, why: BaseException) -> Settlement:
+    """Turn a success whose result the store will never take into the failure that says so."""
+    failure = describe(why)
+    message = f"the result could not be stored: {failure.message}"
+    error = msgspec.json.encode(Failure(type=failure.type, message=message)).decode()
+    return msgspec.structs.replace(what, outcome=AttemptState.FAILED, state=TaskState.FAILED, result=None, error=error)
+
+
 def describe(error: BaseException) -> Failure:
     """Describe an exception as it is stored and shown, whatever its own `str` does."""
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
-    try:
-        message = str(error)
-    except Exception as worse:  # noqa: BLE001 - an exception whose text raises must not take its record along
-        message = f"(the exception's own text could not be made: {type(worse).__name__})"
+    name = (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    message = what_it_says(error)
     try:
         trace = "".join(traceback.format_exception(error))
-    except Exception as worse:  # noqa: BLE001 - the same
+    except BaseException as worse:  # noqa: BLE001 - the same
         trace = f"(the traceback could not be made: {type(worse).__name__})"
     return Failure(type=name, message=_clean(message)[:2_000], traceback=_clean(trace)[-LONGEST_TRACEBACK:])
+
+
+def what_it_says(error: BaseException) -> str:
+    """Return an exception's text, also when making it raises."""
+    try:
+        return str(error)
+    except BaseException as worse:  # noqa: BLE001 - it must not take its own record along
+        return f"(the exception's own text could not be made: {type(worse).__name__})"
 
 
 def _clean(text: str) -> str:

@@ -25,9 +25,7 @@ FILE_GRACE = 3600 * SECOND  # a file row without a task may belong to a request 
 class Pruner:
     """Keeps the store and the disk from growing for ever."""
 
-    def __init__(
-        self, *, root: Path, store: Store, clock: Clock, keep: int, alive: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, *, root: Path, store: Store, clock: Clock, keep: int, alive: Callable[[str], bool]) -> None:
         self._root = root
         self._store = store
         self._clock = clock

@@ -14,7 +14,7 @@ from afterwards._domain.functions import name_of, resolve
 from afterwards._domain.options import TaskOptions, named, options_of
 from afterwards._domain.signing import Signer
 from afterwards._engine.lanes import Lane
-from afterwards.errors import UnknownFunction
+from afterwards.errors import UnknownFunction, UnstorableFunction
 
 log = logging.getLogger("afterwards.engine")
 
@@ -49,7 +49,14 @@ class Registry:
         Raises:
             UnstorableFunction: No restarted program could find it again.
         """
-        found = self._by_function.get(function)
+        try:
+            found = self._by_function.get(function)
+        except TypeError:  # an object that cannot be a key of a dictionary has a __call__ of its own at best
+            raise UnstorableFunction(
+                function=f"a value of type {type(function).__qualname__}",
+                reason="it cannot be hashed, so it cannot be told from others",
+                remedy="Pass a function defined with `def`.",
+            ) from None
         return self._add(function) if found is None else found
 
     def named(self, name: str) -> Known | None:
@@ -71,11 +78,17 @@ class Registry:
     def unsaved(self, names: Iterable[str]) -> tuple[tuple[str, str], ...]:
         """Return (name, signature) of those names that the store has not been told of by this process."""
         fresh = [name for name in names if name not in self._stored]
+        if not fresh:
+            return ()
         return tuple((name, self._signer.function(name)) for name in dict.fromkeys(fresh))
 
     def saved(self, functions: Iterable[tuple[str, str]]) -> None:
         """Note that the store has these names now."""
         self._stored.update(name for name, _ in functions)
+
+    def is_new(self, name: str) -> bool:
+        """Tell whether `learn` has not looked for a stored name yet."""
+        return name not in self._stored and name not in self._missing
 
     def learn(self, stored: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         """Look for the functions of stored names and return the names that are new here.
@@ -84,7 +97,7 @@ class Registry:
         """
         new = []
         for name, signature in stored:
-            if name in self._stored or name in self._missing:
+            if not self.is_new(name):
                 continue
             if signature != self._signer.function(name):
                 log.error("function %r in the store has a wrong signature and is ignored: it was written by hand", name)
@@ -99,11 +112,19 @@ class Registry:
         try:
             function = named(name) if ":" not in name else resolve(name)
         except UnknownFunction as error:
-            log.warning("tasks of %s wait, because this program does not have that function: %s", name, error)
+            log.warning("this program lacks a function of this data directory; any task of it waits here: %s", error)
+            self._missing.add(name)
+            return False
+        except BaseException:  # whatever importing it raised: other functions' tasks must not wait for it too
+            log.exception("importing %s failed; any task of it waits here", name)
             self._missing.add(name)
             return False
         if function is None:
-            log.warning("tasks of %s wait, because no module imported at start has @task(name=%r)", name, name)
+            log.warning(
+                "this program lacks a function of this data directory; any task of it waits here: no module imported "
+                "at start has @task(name=%r). Import it at the top of the program, or run the program that has it.",
+                name,
+            )
             self._missing.add(name)
             return False
         self._add(function, name)
@@ -115,7 +136,7 @@ class Registry:
             name=name or options.name or name_of(function),
             function=function,
             options=options,
-            lane=Lane.LOOP if inspect.iscoroutinefunction(function) else Lane.THREAD,
+            lane=Lane.LOOP if _is_async(function) else Lane.THREAD,
         )
         with self._lock:
             self._by_function[function] = known
@@ -124,3 +145,8 @@ class Registry:
             for lane in Lane:
                 self._names[lane] = tuple(each.name for each in self._by_name.values() if each.lane is lane)
         return known
+
+
+def _is_async(function: Function) -> bool:
+    """Tell whether calling it gives a coroutine; an object's `__call__` may, too."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004

@@ -1,20 +1,26 @@
 """Frees what dead or silent processes held.
 
-A process is dead when its lock can be had, when the machine has been started since, or when its lease has ended.
-Any number of rescuers may meet the same worker: the store lets one of them end it.
+A process is dead when its lock can be had, or when the machine has been started since: then its worker is forgotten.
+One that lives and whose lease has ended only loses what it holds; it stays known, so that whatever it does when it goes
+on is on record under a worker that somebody looks after. Any number of rescuers may meet the same worker: the store
+lets one of them end it.
 """
 
+import asyncio
 import logging
+from typing import Any
 
 from afterwards._domain.tasks import TaskState, WorkerInfo
 from afterwards._engine.clock import Clock, boot_id
 from afterwards._files.presence import Presence
-from afterwards._store.contract import Rescue, Rescued, Store, ask
+from afterwards._store.contract import CallbackReply, FutureReply, Register, Rescue, Rescued, Store
+from afterwards.errors import BrokenRule
 
 log = logging.getLogger("afterwards.engine")
 
 ROUND = 0.5  # seconds; with the start of the next attempt well under the promised 2
 GRACE = 5_000  # milliseconds after a lease before it counts as ended: the holder stops earlier
+DOUBT = 15_000  # milliseconds in which no lease counts as ended, after our own had: a renewal's round, and the grace
 
 
 class Rescuer:
@@ -25,31 +31,57 @@ class Rescuer:
         self._store = store
         self._presence = presence
         self._clock = clock
+        self._sure_from = 0  # boot time; before it, a lease that has ended says nothing about its holder
+        self._silent: dict[str, int] = {}  # workers that have lost what they held, with the lease that ended
 
     async def round(self) -> float | None:
         """End every worker that is gone."""
-        for worker in self._store.workers():
-            if worker.id == self._worker:
-                continue
-            reason = self._why_gone(worker)
-            if reason is None:
-                continue
-            rescued: list[Rescued] | None = await ask(
-                self._store, Rescue(worker=worker.id, now=self._clock.now(), reason=reason)
-            )
-            if rescued is not None:
-                self._presence.forget(worker.id)
-                self._tell(worker, reason, rescued)
+        workers = self._store.workers()
+        self._look_at_ourselves(workers)
+        for worker in workers:
+            if worker.id != self._worker:
+                try:
+                    await self._look_at(worker)
+                except Exception:  # of one worker: the others must not wait for it
+                    log.exception("could not tell whether process %d still runs; it is looked at again", worker.pid)
         return ROUND
 
-    def _why_gone(self, worker: WorkerInfo) -> str | None:
+    def _look_at_ourselves(self, workers: list[WorkerInfo]) -> None:
+        """Doubt all leases when our own has ended: the machine slept, or nobody could write."""
+        now = self._clock.boot()
+        if any(worker.id == self._worker and worker.lease_until < now for worker in workers):
+            self._sure_from = now + DOUBT
+
+    async def _look_at(self, worker: WorkerInfo) -> None:
+        dead = self._why_dead(worker)
+        if dead is not None:
+            await self._rescue(worker, dead, keep=False)
+            self._presence.forget(worker.id)
+            self._silent.pop(worker.id, None)
+        elif self._is_silent(worker):
+            await self._rescue(worker, f"process {worker.pid} stood still for longer than its lease", keep=True)
+            self._silent[worker.id] = worker.lease_until
+
+    async def _rescue(self, worker: WorkerInfo, reason: str, *, keep: bool) -> None:
+        reply = FutureReply(asyncio.get_running_loop())
+        self._store.submit(Rescue(worker=worker.id, now=self._clock.now(), reason=reason), reply)
+        if keep:  # handed over together, so in one transaction
+            self._store.submit(Register(worker), CallbackReply(_kept))
+        rescued: list[Rescued] | None = await reply.future
+        if rescued is not None:
+            self._tell(worker, reason, rescued)
+
+    def _why_dead(self, worker: WorkerInfo) -> str | None:
         if worker.boot != boot_id():
             return f"the machine was started again while process {worker.pid} ran it"
         if not self._presence.lives(worker.id):
             return f"process {worker.pid} ended while it ran"
-        if worker.lease_until + GRACE < self._clock.boot():
-            return f"process {worker.pid} stood still for longer than its lease"
         return None
+
+    def _is_silent(self, worker: WorkerInfo) -> bool:
+        now = self._clock.boot()
+        ended = worker.lease_until + GRACE < now and now >= self._sure_from
+        return ended and self._silent.get(worker.id) != worker.lease_until
 
     def _tell(self, worker: WorkerInfo, reason: str, rescued: list[Rescued]) -> None:
         for one in rescued:
@@ -64,3 +96,8 @@ class Rescuer:
                 reason,
                 one.state,
             )
+
+
+def _kept(answer: Any) -> None:
+    if isinstance(answer, BaseException) and not isinstance(answer, BrokenRule):  # broken: it has been made known again
+        log.warning("a worker that stood still could not be kept known: %s", answer)

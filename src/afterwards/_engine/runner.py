@@ -17,31 +17,20 @@ from afterwards._domain.options import PLAIN, TaskOptions
 from afterwards._domain.signing import Signer
 from afterwards._domain.tasks import AttemptState, Claim, Settlement
 from afterwards._domain.values import encode_result
+from afterwards._engine.again import PASSING
 from afterwards._engine.clock import Clock
 from afterwards._engine.context import Running, running
 from afterwards._engine.lanes import Lane, Lanes
-from afterwards._engine.outcomes import GivenBack, Outcome, Raised, Returned, settlement
+from afterwards._engine.outcomes import GivenBack, Outcome, Raised, Returned, refused, settlement, what_it_says
 from afterwards._engine.registry import Known, Registry
 from afterwards._engine.threads import Threads
-from afterwards._store.contract import CallbackReply, Settle, Store, Tell
-from afterwards.errors import (
-    DamagedArguments,
-    ForgedTask,
-    LeaseLost,
-    Stopped,
-    StorageFull,
-    StorageUnsure,
-    StoreBusy,
-    UnknownFunction,
-    UnstorableResult,
-)
+from afterwards._store.contract import CallbackReply, Command, Reply, Settle, Store, Tell
+from afterwards.errors import DamagedArguments, ForgedTask, LeaseLost, Stopped, UnstorableResult
 
 log = logging.getLogger("afterwards.engine")
 
 # Not the code's fault, or sure to come again: a retry would meet the same.
 _UNRUNNABLE = (ForgedTask, DamagedArguments, UnstorableResult)
-
-AGAIN = 0.5  # seconds until a settlement is offered again to a store that could not take it
 
 
 class Loops(Protocol):
@@ -49,6 +38,14 @@ class Loops(Protocol):
 
     def for_tasks(self) -> asyncio.AbstractEventLoop:
         """Return a running loop."""
+        ...
+
+
+class Offers(Protocol):
+    """Hands over once more what the store could not take."""
+
+    def later(self, command: Command, reply: Reply) -> None:
+        """Offer a command again in a moment. Safe from any thread."""
         ...
 
 
@@ -63,6 +60,7 @@ class Runner:
         signer: Signer,
         lanes: Lanes,
         clock: Clock,
+        again: Offers,
         loops: Loops,
         reopen: Callable[[str], Any],
         freed: Callable[[Lane], None],
@@ -73,6 +71,7 @@ class Runner:
         self._signer = signer
         self._lanes = lanes
         self._clock = clock
+        self._again = again
         self._loops = loops
         self._reopen = reopen
         self._freed = freed
@@ -81,51 +80,73 @@ class Runner:
         self._unsettled = 0
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
-        self.active: dict[str, Running] = {}  # by task id
+        self._shut = False  # nothing more is started
+        self._cancelled: set[str] = set()  # tasks that somebody else cancelled once
+        self.active: dict[str, Running] = {}  # by token
 
     def start(self, claims: Iterable[Claim]) -> None:
         """Start attempts whose places have been taken. Safe from any thread."""
         for claim in claims:
             with self._lock:
+                shut = self._shut
                 self._unsettled += 1
             known = self._registry.named(claim.name)
-            if known is None:  # claimed by name, so it was known a moment ago
-                raised = Raised(UnknownFunction(f"this program has no function {claim.name!r}"))
-                self._settle(claim, PLAIN, raised)
+            if shut or known is None:  # claimed by name, so it was known a moment ago
+                self._give_back(claim, "the program is stopping" if shut else "the program lacks its function")
                 continue
             attempt = Running(claim, self._told)
-            self.active[claim.id] = attempt
+            self.active[claim.token] = attempt
             if known.lane is Lane.THREAD:
                 self._threads.run(lambda known=known, attempt=attempt: self._run_on_thread(known, attempt))  # type: ignore[misc]
             else:
                 self._start_on_loop(known, attempt)
 
-    def release(self, reason: str) -> None:
-        """Cancel the attempts on event loops; each is given back."""
-        for attempt in list(self.active.values()):
-            task = attempt.task
-            if task is not None:
-                attempt.released = True
-                _on_loop(task.get_loop(), task.cancel, reason)
+    def give_back(self, claims: Iterable[Claim], reason: str) -> None:
+        """Free attempts that are, or may be, on record and will not be started, and their places."""
+        for claim in claims:
+            with self._lock:
+                self._unsettled += 1
+            self._give_back(claim, reason)
 
-    def lose(self) -> None:
-        """Cancel the attempts on event loops because their leases are lost; nothing of them is stored."""
+    def release(self, reason: str) -> None:
+        """Start nothing more, and cancel the attempts on event loops; each is given back."""
+        with self._lock:
+            self._shut = True
         for attempt in list(self.active.values()):
+            attempt.released = True
+            self._cancel(attempt, reason)
+
+    def lose(self, attempts: Iterable[Running]) -> None:
+        """Cancel attempts on event loops because their leases are lost; nothing of them is stored."""
+        for attempt in attempts:
             attempt.lost = True
-            if attempt.task is not None:
-                _on_loop(attempt.task.get_loop(), attempt.task.cancel, "the lease was lost")
+            self._cancel(attempt, "the lease was lost")
+
+    def reap(self) -> None:
+        """Give back attempts whose event loop was closed under them, and start threads that were refused before."""
+        self._threads.grow()
+        for attempt in list(self.active.values()):
+            if attempt.loop is not None and attempt.loop.is_closed():
+                known = self._registry.named(attempt.claim.name)
+                assert known is not None
+                self._end(known, attempt, GivenBack("its event loop was closed"))
 
     def wait_idle(self, seconds: float | None) -> bool:
-        """Block until every attempt is settled on stable storage; False when the time is over first."""
+        """Block until every attempt is settled on stable storage, and start nothing more from that moment on.
+
+        False when the time is over first.
+        """
         with self._idle:
-            return self._idle.wait_for(lambda: self._unsettled == 0, seconds)
+            idle = self._idle.wait_for(lambda: self._unsettled == 0, seconds)
+            self._shut = self._shut or idle
+            return idle
 
     def close(self) -> None:
         """Let the threads end."""
         self._threads.close()
 
     def _start_on_loop(self, known: Known, attempt: Running) -> None:
-        loop = self._loops.for_tasks()
+        attempt.loop = loop = self._loops.for_tasks()
         context = contextvars.Context()
         context.run(running.set, attempt)
         if _running_loop() is loop:
@@ -134,7 +155,10 @@ class Runner:
             self._end(known, attempt, GivenBack("the event loop was closed before it could start"))
 
     def _create(self, loop: asyncio.AbstractEventLoop, known: Known, attempt: Running, context: Any) -> None:
-        attempt.task = loop.create_task(self._run_on_loop(known, attempt), name=known.name, context=context)
+        if attempt.released or attempt.lost:
+            self._end(known, attempt, GivenBack("the program was stopped before it could start"))
+        else:
+            attempt.task = loop.create_task(self._run_on_loop(known, attempt), name=known.name, context=context)
 
     async def _run_on_loop(self, known: Known, attempt: Running) -> None:
         opened: list[Any] = []
@@ -147,10 +171,12 @@ class Runner:
                 value = await self._within(timeout, known, args, kwargs)
             outcome: Outcome = Returned(encode_result(value, known.name))
         except asyncio.CancelledError as error:
-            if attempt.released or _was_cancelled():
+            if attempt.released or attempt.lost or self._is_cancelled_by_others(attempt.claim):
                 outcome = GivenBack("the program was stopped before it was finished")
             else:
                 outcome = Raised(error)
+        except GeneratorExit:  # nobody will ever go on with this coroutine
+            outcome = GivenBack("its event loop was closed")
         except _UNRUNNABLE as error:
             outcome = Raised(error, final=True)
         except BaseException as error:  # noqa: BLE001 - SystemExit of a task must not end the server
@@ -167,9 +193,14 @@ class Runner:
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise TimeoutError(f"{known.name} took longer than its timeout of {timeout:g} s and was cancelled") from error
+            raise TimeoutError(
+                f"{known.name} took longer than its timeout of {timeout:g} s and was cancelled"
+            ) from error
 
     def _run_on_thread(self, known: Known, attempt: Running) -> None:
+        if attempt.released or attempt.lost:
+            self._end(known, attempt, GivenBack("the program was stopped before it could start"))
+            return
         context = contextvars.Context()
         context.run(running.set, attempt)
         self._end(known, attempt, context.run(self._call, known, attempt))
@@ -200,23 +231,48 @@ class Runner:
         return decode(known.function, known.name, claim.arguments, reopen)
 
     def _end(self, known: Known, attempt: Running, outcome: Outcome) -> None:
+        if not attempt.end():
+            return
         claim = attempt.claim
-        self.active.pop(claim.id, None)
+        self.active.pop(claim.token, None)
+        if not isinstance(outcome, GivenBack):
+            self._cancelled.discard(claim.id)
         for note in attempt.take(self._clock.now()):
             self._store.submit(Tell(note), CallbackReply(ignore_lost))
-        if isinstance(outcome, Raised):
+        self._settle(claim, known.options, outcome)
+        self._lanes.give_back(known.lane)
+        self._freed(known.lane)
+        if isinstance(outcome, Raised):  # last, because a handler of the program may raise
             log.error(
                 "task %s %s failed in attempt %d: %s",
                 claim.name,
                 claim.id,
                 claim.attempt,
-                outcome.error,
+                what_it_says(outcome.error),
                 exc_info=outcome.error,
                 extra={"task": claim.id, "attempt": claim.attempt},
             )
-        self._settle(claim, known.options, outcome)
-        self._lanes.give_back(known.lane)
-        self._freed(known.lane)
+
+    def _give_back(self, claim: Claim, reason: str) -> None:
+        known = self._registry.named(claim.name)
+        self._settle(claim, PLAIN, GivenBack(reason))
+        self._lanes.give_back(Lane.THREAD if known is None else known.lane)
+
+    def _cancel(self, attempt: Running, reason: str) -> None:
+        task = attempt.task
+        if task is not None:
+            _on_loop(task.get_loop(), task.cancel, reason)
+
+    def _is_cancelled_by_others(self, claim: Claim) -> bool:
+        """Tell whether somebody cancelled the attempt's asyncio task: a loop that ends does that to all of its tasks.
+
+        Code that cancels the task it runs in looks the same, and would be given back for ever: once is enough.
+        """
+        task = asyncio.current_task()
+        if task is None or not task.cancelling() or claim.id in self._cancelled:
+            return False
+        self._cancelled.add(claim.id)
+        return True
 
     def _settle(self, claim: Claim, options: TaskOptions, outcome: Outcome) -> None:
         what = settlement(claim, outcome, options, now=self._clock.now())
@@ -227,17 +283,18 @@ class Runner:
 
     def _settled(self, command: Settle, answer: Any) -> None:
         what: Settlement = command.settlement
-        if isinstance(answer, StorageFull | StorageUnsure | StoreBusy):
-            timer = threading.Timer(AGAIN, self._submit, (command,))
-            timer.daemon = True
-            timer.start()
+        if isinstance(answer, PASSING):
+            self._again.later(command, CallbackReply(lambda answer: self._settled(command, answer)))
             return
         if isinstance(answer, LeaseLost):
-            log.warning("%s", answer)
+            log.log(logging.INFO if what.outcome is AttemptState.RELEASED else logging.WARNING, "%s", answer)
         elif isinstance(answer, Stopped):
             log.warning("task %s ended as %s after the engine had stopped; it will run again", what.id, what.outcome)
         elif isinstance(answer, BaseException):
             log.error("the outcome of task %s could not be stored", what.id, exc_info=answer)
+            if what.outcome is AttemptState.SUCCEEDED:  # what the database will not have: a result of a gigabyte
+                self._submit(Settle(refused(what, answer), command.followed))
+                return
         elif what.outcome is AttemptState.RELEASED:
             log.info("task %s was given back in attempt %d", what.id, what.attempt)
         with self._idle:
@@ -248,12 +305,10 @@ class Runner:
 
 def _close_all(opened: list[Any]) -> None:
     for upload in opened:
-        upload.file.close()
-
-
-def _was_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+        try:
+            upload.file.close()
+        except Exception:  # the task may have done anything to it, and its outcome must be stored all the same
+            log.exception("a file of a task could not be closed")
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

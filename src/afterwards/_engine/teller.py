@@ -23,4 +23,3 @@ class Teller:
                 self._store.submit(Tell(note), CallbackReply(ignore_lost))
                 told = True
         return ROUND if told else None  # woken by the next one who tells something
-

@@ -4,9 +4,12 @@ They are started when needed and kept. They are daemons, because a thread cannot
 end must not keep the process from ending, and what it leaves undone is taken up again.
 """
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
+
+log = logging.getLogger("afterwards.engine")
 
 
 class Threads:
@@ -21,12 +24,23 @@ class Threads:
 
     def run(self, call: Callable[[], None]) -> None:
         """Run a call, which must not raise, on a thread."""
+        self._calls.put(call)
         with self._lock:
             self._open += 1
-            if self._open > self._started and self._started < self._most:
-                self._started += 1
-                threading.Thread(target=self._work, name=f"afterwards-task-{self._started}", daemon=True).start()
-        self._calls.put(call)
+        self.grow()
+
+    def grow(self) -> None:
+        """Start a thread if one is missing. To be called now and then: the system may have refused one before."""
+        with self._lock:
+            if self._open <= self._started or self._started >= self._most:
+                return
+            thread = threading.Thread(target=self._work, name=f"afterwards-task-{self._started + 1}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the calls wait for another thread, or for the next try
+                log.error("the system refuses a thread, so a task waits: %s. Look at the limit for threads.", error)
+                return
+            self._started += 1
 
     def close(self) -> None:
         """Let the threads end when they have nothing left to run."""

@@ -27,7 +27,9 @@ class UnsavedTask:
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], now: int) -> None:
         self.id = new_id()
-        self.name = f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+        self.name = (
+            f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+        )
         self.state = TaskState.QUEUED
         self.created_at = now
         self.started_at: int | None = None
@@ -47,7 +49,9 @@ class Unsaved:
         self._tasks: OrderedDict[str, UnsavedTask] = OrderedDict()
         self._warned: set[str] = set()
 
-    def add(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], why: Exception) -> UnsavedTask:
+    def add(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], why: Exception
+    ) -> UnsavedTask:
         """Remember a task that will run unsaved, and warn about its function once."""
         task = UnsavedTask(function, args, kwargs, self._clock.now())
         with self._lock:
@@ -57,7 +61,9 @@ class Unsaved:
             first = task.name not in self._warned
             self._warned.add(task.name)
         if first:
-            log.warning("task %s runs without being saved, and is lost if the process ends before it does: %s", task.name, why)
+            log.warning(
+                "task %s runs without being saved, and is lost if the process ends before it does: %s", task.name, why
+            )
         return task
 
     def find(self, id: str) -> UnsavedTask | None:
@@ -74,7 +80,10 @@ class Unsaved:
             else:
                 await asyncio.to_thread(task.function, *task.args, **task.kwargs)
             task.state = TaskState.SUCCEEDED
-        except Exception as error:  # noqa: BLE001 - it belongs to nobody else; raised further it would cut a connection
+        except asyncio.CancelledError as error:
+            task.state, task.failure = TaskState.CANCELLED, describe(error)
+            raise
+        except (Exception, SystemExit) as error:  # it belongs to nobody else; raised further it would end the server
             task.state, task.failure = TaskState.FAILED, describe(error)
             log.error("task %s failed; it was not saved and is not run again", task.name, exc_info=error)
         finally:

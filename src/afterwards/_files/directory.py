@@ -51,8 +51,13 @@ def load_key(root: Path) -> bytes:
         StoreRefused: The key file is damaged, or is missing although the database is there.
     """
     path = root / "key"
-    if not path.exists() and not (root / "afterwards.db").exists():
-        _make_key(root, path)
+    try:
+        if not os.path.lexists(path) and not os.path.lexists(root / "afterwards.db"):
+            _make_key(root, path)
+    except OSError as error:
+        raise StoreRefused(
+            f"{path} cannot be made: {error.strerror}. Make room there, or choose a data directory this user may write."
+        ) from error
     try:
         key = path.read_bytes()
     except FileNotFoundError as error:

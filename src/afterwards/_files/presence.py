@@ -3,45 +3,84 @@
 Each worker holds a lock on a file of its own, which the kernel gives up the moment the process ends, however it ends.
 POSIX record locks are used because a forked child does not inherit them: a stray child must not keep its dead parent
 alive. Beside the lock lies a named pipe; a byte in it says "look at the store". Losing one costs a second, not a task.
+Nothing is read from or written to what is not a file or pipe of ours: no link is followed.
 """
 
 import errno
 import fcntl
 import os
+import stat
 import threading
 from pathlib import Path
 
-_held: set[Path] = set()  # by this process: trying a lock of our own would give it up
+from afterwards._domain.ids import is_id
+from afterwards._files.disk import DISK
+from afterwards.errors import StoreRefused
+
+_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_Identity = tuple[int, int]  # device and inode: one file may be reached by several paths
+_held: set[_Identity] = set()  # by this process: opening and closing the file of such a lock would give it up
 _guard = threading.Lock()
+
+
+def _forget_parent() -> None:
+    """A forked child holds none of its parent's locks."""
+    global _guard
+    _guard = threading.Lock()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget_parent)
 
 
 class Presence:
     """One worker's lock and pipe in the `workers` folder of a data directory."""
 
     def __init__(self, root: Path, worker: str) -> None:
+        """Become present.
+
+        Raises:
+            StoreRefused: The place has no locks or no named pipes, or something else lies there.
+        """
         self._folder = root / "workers"
-        self._folder.mkdir(mode=0o700, exist_ok=True)
         self._worker = worker
         self._lock = self._path(worker, "lock")
-        self._descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with _guard:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _held.add(self._lock)
         self._pipe = self._path(worker, "wake")
-        os.mkfifo(self._pipe, 0o600)
-        # Opened for writing too, so that it never reports an end of file when the last writer leaves.
-        self.descriptor = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._process = os.getpid()
+        try:
+            DISK.make_folder(self._folder)
+            self._descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o600)
+            with _guard:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._identity = _identity(os.fstat(self._descriptor))
+                _held.add(self._identity)
+            os.mkfifo(self._pipe, 0o600)
+            # Opened for writing too, so that it never reports an end of file when the last writer leaves.
+            self.descriptor = os.open(self._pipe, os.O_RDWR | _OPEN)
+        except OSError as error:
+            raise StoreRefused(
+                f"{self._folder} cannot hold the lock and the pipe by which processes know of each other: "
+                f"{error.strerror}. Make room there, or choose a data directory on a local disk of this user."
+            ) from error
 
     def lives(self, worker: str) -> bool:
-        """Tell whether another worker's process still runs."""
+        """Tell whether another worker's process still runs. True also where that cannot be told: its lease decides."""
+        if not is_id(worker):
+            return False  # no process of ours, and no name of a file
         path = self._path(worker, "lock")
         with _guard:
-            if path in _held:
-                return True
             try:
-                descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                found = os.lstat(path)
+                if _identity(found) in _held or not stat.S_ISREG(found.st_mode):
+                    return True
+                descriptor = os.open(path, os.O_RDWR | _OPEN)
             except FileNotFoundError:
                 return False
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOTDIR):
+                    return True
+                raise
             try:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -54,21 +93,7 @@ class Presence:
 
     def wake_others(self) -> None:
         """Tell the other workers to look at the store."""
-        for pipe in self._folder.glob("*.wake"):
-            if pipe == self._pipe:
-                continue
-            try:
-                descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError as error:
-                if error.errno in (errno.ENXIO, errno.ENOENT):  # nobody reads it: that worker has ended
-                    continue
-                raise
-            try:
-                os.write(descriptor, b"!")
-            except BlockingIOError:  # full of hints already
-                pass
-            finally:
-                os.close(descriptor)
+        wake(self._folder.parent, besides=self._pipe)
 
     def drain(self) -> None:
         """Empty our pipe."""
@@ -80,16 +105,42 @@ class Presence:
 
     def forget(self, worker: str) -> None:
         """Remove the files of a worker that has ended."""
-        self._path(worker, "wake").unlink(missing_ok=True)
-        self._path(worker, "lock").unlink(missing_ok=True)
+        if is_id(worker):
+            self._path(worker, "wake").unlink(missing_ok=True)
+            self._path(worker, "lock").unlink(missing_ok=True)
 
     def close(self) -> None:
         """End our own presence."""
+        if os.getpid() != self._process:
+            return  # it is the parent's
         self.forget(self._worker)
         os.close(self.descriptor)
         with _guard:
-            _held.discard(self._lock)
+            _held.discard(self._identity)
             os.close(self._descriptor)
 
     def _path(self, worker: str, kind: str) -> Path:
         return self._folder / f"{worker}.{kind}"
+
+
+def wake(root: Path, besides: Path | None = None) -> None:
+    """Tell the workers of a data directory to look at the store; no presence of one's own is needed."""
+    for pipe in (root / "workers").glob("*.wake"):
+        if pipe == besides:
+            continue
+        try:
+            if not stat.S_ISFIFO(os.lstat(pipe).st_mode):  # somebody else's: a byte would damage it
+                continue
+            descriptor = os.open(pipe, os.O_WRONLY | _OPEN)
+        except OSError:  # nobody reads it, so that worker has ended; or it is not ours to open
+            continue
+        try:
+            os.write(descriptor, b"!")
+        except OSError:  # full of hints already, or its reader has ended just now
+            pass
+        finally:
+            os.close(descriptor)
+
+
+def _identity(found: os.stat_result) -> _Identity:
+    return found.st_dev, found.st_ino

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
+
 from afterwards._domain.tasks import (
     AttemptRow,
     Event,
@@ -26,17 +28,23 @@ from afterwards._domain.tasks import (
 class Stored(Protocol):
     """A file that is safe on disk, or small enough to travel inside its row."""
 
-    id: str
-    name: str | None
-    size: int
-    content_type: str | None
-    headers: Sequence[tuple[str, str]]
-    digest: str
-    content: bytes | None  # None: the bytes are in the files folder
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def content_type(self) -> str | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def content(self) -> bytes | None: ...  # None: the bytes are in the files folder
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accept:
+class Accept(msgspec.Struct, frozen=True, kw_only=True):
     """Store the tasks of one request, or none of them. Answer: None."""
 
     tasks: tuple[NewTask, ...]
@@ -58,16 +66,14 @@ class ClaimTasks:
     now: int
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(msgspec.Struct, frozen=True):
     """Record how an attempt ended. Answer: None, or LeaseLost raised at the asker."""
 
     settlement: Settlement
     followed: bool = False  # a hint: another task waits for this one's end
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(msgspec.Struct, frozen=True):
     """Record progress or a log line of a running attempt. Answer: None, or LeaseLost."""
 
     note: Note
@@ -161,6 +167,12 @@ class Pruned:
 
     tasks: int
     files: tuple[str, ...]  # ids whose bytes can go
+
+
+def is_patient(command: Command) -> bool:
+    """Tell whether nobody waits for the answer, so that a store may hold a command back for a moment."""
+    kind = type(command)
+    return kind is Tell or (kind is Settle and not command.followed)  # type: ignore[union-attr]
 
 
 class Reply:

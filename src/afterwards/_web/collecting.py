@@ -43,7 +43,7 @@ class Gathering:
         self._drafts: list[Draft] = []
         self._files: list[PendingFile] = []
         self._unsaved: list[UnsavedTask] = []
-        self._plan: Plan | None = None
+        self._after: After | None = None  # once the tasks are stored
         self._last: str | None = None
         self.response: Response | None = None
 
@@ -64,10 +64,10 @@ class Gathering:
             if self._strict:
                 raise
             unsaved = system.unsaved.add(function, args, kwargs, error)
-            if self._live:
-                system.run_unsaved([unsaved])
-            else:
+            if not self._live:
                 self._unsaved.append(unsaved)
+            elif self._after is None or not self._after.keep_unsaved(unsaved):
+                system.run_unsaved([unsaved])
             return unsaved
         except Stopped as error:
             raise HTTPException(HTTP_STATUS[error.code], str(error), headers={"Retry-After": "1"}) from error
@@ -90,6 +90,8 @@ class Gathering:
         else:
             self._live = True
             self._drop()
+        # The two would keep each other, and the response, until the garbage collector comes by.
+        self.response = self._injected = None
 
     def put_on(self, stack: AsyncExitStack) -> None:
         """Come last on FastAPI's stack of function-scoped exits."""
@@ -97,34 +99,40 @@ class Gathering:
 
     async def commit(self, response: Response) -> None:
         """Store what was added. What the response itself carries is stored too, where it is ours to store."""
-        self._adopt(response)
+        if type(response.background) is After:
+            response.background.take_off(response)  # an earlier request was answered with the same object
+        own = response.background
+        try:
+            self._adopt(response)
+        except BaseException:
+            self._drop()
+            raise
         self._live = True
+        streamed = type(response).__call__ is not Response.__call__
+        plan = None
         if self._drafts:
-            streamed = type(response).__call__ is not Response.__call__
             try:
-                await self._store(held=streamed)
+                plan = await self._store(held=streamed)
             except (StorageFull, StorageUnsure, StoreBusy, Stopped) as error:
                 headers = {"Retry-After": "1"}
                 raise HTTPException(HTTP_STATUS[error.code], str(error), headers=headers) from error
-            for draft in self._drafts:
-                link = f'<{self._system.href(self._connection.scope, draft.id)}>; rel="status"'
-                response.raw_headers.append((b"link", link.encode("latin-1")))
-        if self._drafts or self._unsaved:
-            self._hook(response)
+        if plan is not None or self._unsaved or (streamed and self._injected is not None):
+            self._hook(response, plan, own)
 
-    async def _store(self, *, held: bool) -> None:
-        plan = self._system.intake.plan(self._drafts, held=held, open=True)
-        self._last = self._drafts[-1].id
+    async def _store(self, *, held: bool) -> Plan:
+        plan = self._system.intake.plan(self._drafts, held=held, open=held)
+        if held:  # a stream may add more, each to come after the one before it
+            self._last = self._drafts[-1].id
         if not self._files:
             await self._system.intake.store(plan)
         else:
+            promotion = self._system.promoters.submit(promote, self._files, self._system.root)
             try:
-                stored = await asyncio.get_running_loop().run_in_executor(
-                    self._system.promoters, promote, self._files, self._system.root
-                )
+                stored = await asyncio.wrap_future(promotion)
             except BaseException:
                 plan.give_up()
-                self._drop()
+                files, self._files = self._files, []
+                promotion.add_done_callback(lambda _: _take_back(files))  # a cancelled request does not stop a thread
                 raise
             try:
                 await self._system.intake.store(plan, stored)
@@ -133,43 +141,60 @@ class Gathering:
                 raise
             finally:
                 self._release()
-        self._plan = plan
+        return plan
 
     def _store_now(self, draft: Draft) -> None:
         """Store one task while the caller waits: there is no later moment at which it could be told."""
-        plan = self._system.intake.plan([draft], after=None if draft.options.parallel else self._last, open=True)
+        after = self._after if self._after is not None and not self._after.begun else None
+        before = None if draft.options.parallel else self._last
+        plan = self._system.intake.plan([draft], after=before, held=after is not None, open=True)
         stored = promote(self._files, self._system.root) if self._files else []
         try:
             self._system.intake.store_blocking(plan, stored, late=True)
         finally:
             self._release()
         self._last = draft.id
-        plan.start()
+        if after is None or not after.keep(plan):
+            plan.start()
 
     def _adopt(self, response: Response) -> None:
-        """Take over plain background tasks that the response carries, where the app's plain tasks are ours."""
-        background = response.background
-        if background is None or background is self._injected or not self._system.adopts(self._connection.scope):
-            return
-        if isinstance(background, StarletteBackgroundTasks):
-            given = list(background.tasks)
-        elif type(background) is BackgroundTask:
-            given = [background]
-        else:
-            return
-        response.background = None
-        for task in given:
-            self.add(task.func, task.args, task.kwargs, CallOptions())
+        """Take over plain background tasks, where the app's are ours: of the response, and put on the injected list."""
+        injected, background = self._injected, response.background
+        given: list[BackgroundTask] = []
+        if injected is not None and injected.tasks:
+            given += injected.tasks
+            injected.tasks.clear()
+        if background is not None and background is not injected and self._system.adopts(self._connection.scope):
+            if isinstance(background, StarletteBackgroundTasks):
+                given += background.tasks
+                response.background = None
+            elif type(background) is BackgroundTask:
+                given.append(background)
+                response.background = None
+        if given:
+            self._strict = self._system.refuses_plain  # they never asked to be stored
+            for task in given:
+                self.add(task.func, task.args, task.kwargs, CallOptions())
 
-    def _hook(self, response: Response) -> None:
-        own = response.background
-        after = After(self._system, self._plan, self._unsaved, in_process=_in_process(self._connection.scope))
-        if own is None or own is self._injected:
-            response.background = after
-        else:
-            response.background = _Both(after, own)
-        if isinstance(self._injected, StarletteBackgroundTasks):
-            self._injected.after = after  # type: ignore[attr-defined]
+    def _hook(self, response: Response, plan: Plan | None, own: BackgroundTask | None) -> None:
+        scope, injected = self._connection.scope, self._injected
+        rest = response.background
+        self._after = after = After(
+            self._system,
+            plan,
+            self._unsaved,
+            own=None if own is injected else own,
+            rest=None if rest is injected else rest,
+            in_process=_in_process(scope),
+        )
+        response.background = after
+        if isinstance(injected, StarletteBackgroundTasks):
+            injected.after = after  # type: ignore[attr-defined]
+        for draft in self._drafts:
+            link = f'<{self._system.href(scope, draft.id)}>; rel="status"'
+            after.put_link(response, link)
+        # Whatever becomes of the response, the request's own stack is left when it is over.
+        scope["fastapi_inner_astack"].callback(after.start)
 
     def _drop(self) -> None:
         self._drafts = []
@@ -182,51 +207,90 @@ class Gathering:
             file.release()
 
 
-class After(BackgroundTask):
-    """What happens when the response has been sent: the stored tasks start.
+def _take_back(files: list[PendingFile]) -> None:
+    demote(files)
+    for file in files:
+        file.release()
 
-    Should nobody call it (the client left in the middle of a stream, the server failed), the tasks start when it is
-    dropped: they are stored, and somebody was told so.
+
+class After(BackgroundTask):
+    """What happens when the response has been sent: the stored tasks start, then comes what the response asked for.
+
+    Should nobody call it (the client left in the middle of a stream, the server failed), the tasks start at the end
+    of the request all the same: they are stored, and somebody was told so.
     """
 
-    def __init__(self, system: "System", plan: Plan | None, unsaved: list[UnsavedTask], *, in_process: bool) -> None:
+    def __init__(
+        self,
+        system: "System",
+        plan: Plan | None,
+        unsaved: list[UnsavedTask],
+        *,
+        own: BackgroundTask | None,
+        rest: BackgroundTask | None,
+        in_process: bool,
+    ) -> None:
         self._system = system
-        self._plan = plan
+        self._plans = [] if plan is None else [plan]
         self._unsaved = unsaved
+        self._own = own  # what the response carried when the endpoint returned it
+        self._rest = rest  # what of it is not ours to store
         self._in_process = in_process
+        self._links: list[tuple[bytes, bytes]] = []
+        self.begun = False
+
+    def keep(self, plan: Plan) -> bool:
+        """Start a plan with the others; False when they have been started."""
+        if not self.begun:
+            self._plans.append(plan)
+        return not self.begun
+
+    def keep_unsaved(self, task: UnsavedTask) -> bool:
+        """Run a task with the others; False when they have been started."""
+        if not self.begun:
+            self._unsaved.append(task)
+        return not self.begun
+
+    def put_link(self, response: Response, link: str) -> None:
+        """Tell the client where a task can be followed."""
+        header = (b"link", link.encode("latin-1"))
+        self._links.append(header)
+        response.raw_headers.append(header)
+
+    def take_off(self, response: Response) -> None:
+        """Make a response again what it was: programs return one object from many requests.
+
+        The header list is replaced, not changed: the earlier request's answer may still be on its way with it.
+        """
+        response.background = self._own
+        response.raw_headers = [header for header in response.raw_headers if header not in self._links]
+        vars(response).pop("_headers", None)  # starlette's view of the list
 
     async def __call__(self) -> None:
         """Start everything; within the same process as the client, as in tests, also wait for its end."""
-        plan, self._plan = self._plan, None
-        unsaved, self._unsaved = self._unsaved, []
-        if plan is not None:
-            plan.start()
+        plans, unsaved = self._begin()
         for task in unsaved:
             await self._system.unsaved.run(task)
-        if self._in_process and plan is not None:
-            await self._system.wait_for([task.id for task in plan.tasks])
+        if self._in_process and plans:
+            await self._system.wait_for([task.id for plan in plans for task in plan.tasks])
+        if self._rest is not None:
+            await self._rest()
 
-    def __del__(self) -> None:
-        if self._plan is not None:
-            self._plan.start()
-        if self._unsaved:
-            self._system.run_unsaved(self._unsaved)
+    def start(self) -> None:
+        """Start what nobody has started. Does not wait."""
+        _, unsaved = self._begin()
+        if unsaved:
+            self._system.run_unsaved(unsaved)
 
-
-class _Both(BackgroundTask):
-    """Our start, then what the endpoint's own response asked for."""
-
-    def __init__(self, after: After, own: Callable[[], Any]) -> None:
-        self._after = after
-        self._own = own
-
-    async def __call__(self) -> None:
-        await self._after()
-        await self._own()
+    def _begin(self) -> tuple[list[Plan], list[UnsavedTask]]:
+        self.begun = True
+        plans, self._plans = self._plans, []
+        unsaved, self._unsaved = self._unsaved, []
+        for plan in plans:
+            plan.start()
+        return plans, unsaved
 
 
 def _in_process(scope: Any) -> bool:
     """Tell whether the client is in this process: test clients name no ASGI specification, servers do."""
     return "spec_version" not in scope.get("asgi", {})
-
-

@@ -92,8 +92,8 @@ def _asks_for_ours(dependant: Dependant) -> bool:
             annotation = utils.get_typed_signature(one).parameters[dependant.background_tasks_param_name].annotation
         except (KeyError, TypeError, ValueError):
             continue
-        while hasattr(annotation, "__metadata__"):
-            annotation = annotation.__origin__
+        while hasattr(annotation, "__metadata__") or hasattr(annotation, "__value__"):  # Annotated, or `type X = ...`
+            annotation = annotation.__origin__ if hasattr(annotation, "__metadata__") else annotation.__value__
         return getattr(annotation, "is_durable", False)
     return False
 

@@ -40,7 +40,7 @@ class System:
     def __init__(
         self, *, data: Path, prefix: str, strict: bool | None, settings: Settings, adopting: Callable[[Any], bool]
     ) -> None:
-        self.data = data
+        self.data = self.root = data
         self.prefix = prefix
         self.settings = settings
         self._strict = strict
@@ -48,6 +48,7 @@ class System:
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self.tasks_class = injected
+        self.host: Any = None  # the application that has the status routes
 
     # -- life
 
@@ -60,7 +61,7 @@ class System:
         with self._lock:
             if self._engine is None:
                 self.root = open_directory(self.data)
-                key = load_key(self.root)
+                self.key = key = load_key(self.root)
                 store = SqliteStore(self.root / "afterwards.db")
                 engine = Engine(root=self.root, store=store, key=key, settings=self.settings, reopen=self._reopen)
                 self.store = store
@@ -83,6 +84,16 @@ class System:
                 atexit.unregister(self.stop)
                 engine.stop()
                 self.promoters.shutdown()
+
+    async def running(self) -> Engine:
+        """Return the running engine, started now if nobody has, without blocking the running loop."""
+        loop = asyncio.get_running_loop()
+        return self._engine or await loop.run_in_executor(None, self.start, loop)
+
+    @property
+    def hidden_folder(self) -> str:
+        """The folder that no answer may name."""
+        return str(self.root)
 
     @property
     def engine(self) -> Engine:
@@ -117,22 +128,36 @@ class System:
 
     async def request(self, request: Request, handler: Handler, route: Route) -> Response:
         """Answer a request of an app of ours."""
-        loop = asyncio.get_running_loop()
-        engine = self._engine
-        if engine is None:
-            engine = await loop.run_in_executor(None, self.start, loop)
-        elif engine.app_loop is not loop:
-            engine.adopt_loop(loop)
-        gathering = Gathering(self, request, strict=self._is_strict(route), live=False)
-        gathering.put_on(request.scope["fastapi_function_astack"])
+        scope = request.scope
+        if not route.uses() and not scope["app"].dependency_overrides:
+            response = await handler(request)
+            if response.background is None:
+                return response
+            gathering = await self._gather(request, route)
+            gathering.response = response
+            return response
+        gathering = await self._gather(request, route)
         token = collecting.set(gathering)
         try:
-            with Reception(self.staging, request.scope):
+            if _is_form(scope):
+                with Reception(self.staging, scope):
+                    response = await handler(request)
+            else:
                 response = await handler(request)
         finally:
             collecting.reset(token)
         gathering.response = response
         return response
+
+    async def _gather(self, request: Request, route: Route) -> Gathering:
+        engine, loop = self._engine, asyncio.get_running_loop()
+        if engine is None:
+            await loop.run_in_executor(None, self.start, loop)
+        elif engine.app_loop is not loop:
+            engine.adopt_loop(loop)
+        gathering = Gathering(self, request, strict=self._is_strict(route), live=False)
+        gathering.put_on(request.scope["fastapi_function_astack"])
+        return gathering
 
     async def websocket(self, websocket: WebSocket, app: Callable[[WebSocket], Any], route: Route) -> None:
         """Serve a WebSocket of an app of ours."""
@@ -149,9 +174,17 @@ class System:
         """Tell whether plain background tasks of this request's app are ours."""
         return self._adopting(scope.get("app"))
 
+    @property
+    def refuses_plain(self) -> bool:
+        """Whether a plain background task that cannot be stored is refused, instead of run unsaved."""
+        return bool(self._strict)
+
     def href(self, scope: Any, id: str) -> str:
         """Return the path of a task's document as this request's client sees it."""
-        return f"{scope.get('app_root_path', scope.get('root_path', ''))}{self.prefix}/tasks/{id}"
+        root = scope.get("app_root_path", scope.get("root_path", ""))
+        if scope.get("app") is self.host and self.host is not None and scope.get("router") is not self.host.router:
+            root = scope.get("root_path", "")  # the application with the status routes is itself mounted in another
+        return f"{root}{self.prefix}/tasks/{id}"
 
     def run_unsaved(self, tasks: Sequence[UnsavedTask]) -> None:
         """Run unsaved tasks soon, on the application's loop."""
@@ -199,3 +232,7 @@ class System:
         if row is None:
             raise MissingFile(id=id, name=None, path="row for it")
         return reopen(msgspec.convert(row, StoredFile, from_attributes=True), self.root)
+
+
+def _is_form(scope: Any) -> bool:
+    return any(name == b"content-type" and b"multipart/" in value.lower() for name, value in scope["headers"])

@@ -1,5 +1,6 @@
 """Opens connections to the database, each with the same settings, and names what can go wrong with one."""
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,8 @@ from sys import platform
 import apsw
 
 from afterwards.errors import StoreRefused
+
+log = logging.getLogger("afterwards.store")
 
 # What the disk, not a command, can make a statement raise. After one of these a connection is not trusted any more.
 DISK_ERRORS = (
@@ -24,14 +27,15 @@ CHECKPOINT_PAGES = 1000  # of 4 KiB
 
 SHORT_NAP = 0.0005  # seconds: about the time another process needs for its commit
 NAP = 0.005  # seconds, once it is clear that somebody holds the lock for longer
-SHORT_NAPS = 40
+SHORT_NAPS = 40  # about 30 ms of them
 
 
 class Patience:
     """Waits for the lock of another process in short naps, up to a limit.
 
     SQLite's own handler soon sleeps 50 to 100 ms at a time, so that of two busy processes one starves:
-    measured waits of 329 ms at worst with it and 36 ms with this, at the same number of commits.
+    measured with two processes on two cores: the longest wait 130 to 730 ms with it, 16 to 58 ms with this, for 6 to
+    45 % fewer commits in all.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -83,6 +87,14 @@ class Database:
             connection.close()
             raise
         return connection
+
+
+def close(connection: apsw.Connection) -> None:
+    """Close a connection; what the disk has to say to that changes nothing of what was committed."""
+    try:
+        connection.close()
+    except apsw.Error as error:
+        log.warning("closing a connection to the database: %s", error)
 
 
 def refused(database: Database, error: apsw.Error) -> StoreRefused:

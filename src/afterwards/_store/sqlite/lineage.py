@@ -2,12 +2,14 @@
 
 A program that opens and closes the database with a lock of its own, or a person with `rm`, can remove the
 write-ahead log while it is in use: SQLite goes on writing into a file without a name, and everything is gone at
-the end of the process. Only `stat` is used here, because opening and closing the file would drop our own locks.
+the end of the process. Only names are looked at here: opening and closing a file would drop our own locks on it.
 """
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from afterwards.errors import StoreBusy
 
 _Identity = tuple[int, int] | None  # device and inode; None: there is no such file
 
@@ -34,9 +36,24 @@ class Lineage:
         """Tell whether the log has lost its name and nobody has begun another: it can still be saved."""
         return _identity(f"{self.path}-wal") is None and _identity(str(self.path)) == self.database
 
-    def still_used(self) -> bool:
-        """Tell whether others hold the index of the lost log: a new log beside it would be mixed up with the old."""
-        return self.index is not None and _identity(f"{self.path}-shm") == self.index
+    def leave(self) -> None:
+        """Make sure that connections opened from now on share nothing with the old files. All of ours are closed.
+
+        Other processes may still hold the index of the lost log, which says nothing true of a new one: it loses its
+        name as the log did. They notice at their next write.
+
+        Raises:
+            StoreBusy: Somebody has begun another log beside the old index.
+        """
+        index = _identity(f"{self.path}-shm")
+        if index is None or index != self.index:
+            return  # the last that closed it took it away, or a new one has begun
+        if not self.only_log_lost():
+            raise StoreBusy(
+                f"the write-ahead log of {self.path} was exchanged while several processes had it open. "
+                "Stop all programs that use this database, then start them again."
+            )
+        os.unlink(f"{self.path}-shm")
 
 
 def log_size(path: Path) -> int:

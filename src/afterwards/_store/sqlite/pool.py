@@ -4,6 +4,7 @@ A connection belongs to no thread: web frameworks start threads by the hundred, 
 What is idle beyond a few is closed. All of them can be closed for a moment, when the files below are exchanged.
 """
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 
 import apsw
 
-from afterwards._store.sqlite.connection import DISK_ERRORS, Database
+from afterwards._store.sqlite.connection import DISK_ERRORS, Database, close
 from afterwards._store.sqlite.sql import QUERIES
 from afterwards.errors import Stopped, StorageUnsure, StoreBusy
 
@@ -30,6 +31,7 @@ class Pool:
         self._closed = False
         self._changed = threading.Condition()
         self._versions: apsw.Connection | None = database.open(readonly=True)
+        self._process = os.getpid()
         self._life = 0  # how often all connections were exchanged
 
     def rows(self, query: str, values: dict[str, Any]) -> list[Any]:
@@ -108,7 +110,7 @@ class Pool:
             if keep:
                 self._idle.append(connection)
             else:
-                connection.close()
+                close(connection)
             self._lent -= 1
             if self._paused:
                 self._changed.notify_all()
@@ -120,13 +122,18 @@ class Pool:
                 raise StoreBusy(f"the database {self._database.path} is being opened again. Ask again in a moment.")
         if self._closed:
             raise Stopped("the store has been closed. Start the program again.")
+        if os.getpid() != self._process:
+            raise Stopped(
+                f"the store was opened by process {self._process}, and a fork of it cannot read from it. "
+                "Start processes with the method spawn."
+            )
 
     def _close_idle(self) -> None:
         for connection in self._idle:
-            connection.close()
+            close(connection)
         self._idle.clear()
         if self._versions is not None:
-            self._versions.close()
+            close(self._versions)
             self._versions = None
 
     def _resume(self) -> None:

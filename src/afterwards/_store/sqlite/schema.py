@@ -11,6 +11,8 @@ from afterwards.errors import StoreRefused
 
 APPLICATION_ID = 0x41667477  # "Aftw", in the header of every database of ours
 
+SMALLEST = 512  # bytes: the smallest page SQLite knows
+
 
 def prepare(database: Database) -> None:
     """Check the place and the file, create or migrate the schema.
@@ -22,6 +24,8 @@ def prepare(database: Database) -> None:
     check_library(apsw.sqlite_lib_version())
     check_file_system(path.parent, file_system(path.parent))
     make_file(path)
+    if 0 < os.stat(path).st_size < SMALLEST and not os.path.exists(f"{path}-journal"):
+        raise foreign(path, "it is too short for an SQLite database")  # and SQLite would write over it
     try:
         connection = database.open()
     except apsw.Error as error:

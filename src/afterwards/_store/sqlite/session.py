@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 
 from afterwards._store.contract import Command
-from afterwards._store.sqlite.connection import DISK_ERRORS, LOG_LIMIT, Database, Patience
+from afterwards._store.sqlite.connection import DISK_ERRORS, LOG_LIMIT, Database, Patience, close
 from afterwards._store.sqlite.lineage import Lineage, log_size
 from afterwards._store.sqlite.pool import Pool
 from afterwards._store.sqlite.schema import check_owner
@@ -39,12 +39,13 @@ class Session:
         self._pool = pool
         self._apply = apply
         self._next_reset = 0.0
+        self._saved = False  # what a lost log held
         self._connection = database.open()
         self._lineage = Lineage.of(database.path)
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        close(self._connection)
 
     def run(self, commands: Sequence[Command]) -> tuple[list[Any], bool]:
         """Carry out commands and return their answers, and whether they left work for a claimer.
@@ -137,20 +138,19 @@ class Session:
         """
         if self._lineage.intact():
             fresh = self._database.open()
-            self._connection.close()
+            close(self._connection)
             self._connection = fresh
         else:
-            self._save_log()
+            if not self._saved:
+                self._save_log()
+                self._saved = True
             with self._pool.emptied():
-                self._connection.close()
-                if self._lineage.still_used():
-                    raise StoreBusy(
-                        f"the write-ahead log of {self._database.path} was removed while other processes had it open. "
-                        "They let go of it at their next write; if this goes on, restart all of them."
-                    )
+                close(self._connection)
+                self._lineage.leave()
                 self._connection = self._database.open()
                 check_owner(self._connection, self._database)
                 self._lineage = Lineage.of(self._database.path)
+                self._saved = False
         self._connection.execute("BEGIN IMMEDIATE")
         self._connection.execute(QUERIES["mark_reopened"])
         self._connection.execute("COMMIT")
@@ -162,7 +162,7 @@ class Session:
         self._next_reset = time.monotonic() + RESET
         self._connection.set_busy_handler(Patience(RESET_WAIT))
         try:
-            busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").get
         except (apsw.BusyError, apsw.FullError, *DISK_ERRORS) as error:  # what was committed stays in the log
             log.warning("the write-ahead log of %s could not be reset: %s", self._database.path, error)
             return
@@ -177,14 +177,15 @@ class Session:
             )
 
     def _save_log(self) -> None:
-        """Copy a log that has lost its name into the database, through the connection that still has it open."""
+        """Copy a log that has lost its name into the database, through the connection that still has it open.
+
+        This takes the lock for writing, so that no process can commit to the lost log while it is copied, and none that
+        looks at the name before it commits will do so afterwards.
+        """
         if not self._lineage.only_log_lost():
             log.critical("files of %s were exchanged while in use; the last tasks may be lost", self._database.path)
             return
-        try:
-            busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
-        except apsw.ConnectionClosedError:  # an earlier attempt came that far
-            return
+        busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(FULL)").get
         if busy:
             raise StoreBusy(f"a reader keeps the lost write-ahead log of {self._database.path} from being saved.")
 

@@ -1,5 +1,6 @@
 """The SQLite store: one file, one writer thread, readers beside it."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from afterwards._store.sqlite.reads import Reads
 from afterwards._store.sqlite.schema import prepare
 from afterwards._store.sqlite.session import Session
 from afterwards._store.sqlite.writer import Writer
+
+log = logging.getLogger("afterwards.store")
 
 
 class SqliteStore(Reads):
@@ -38,6 +41,7 @@ class SqliteStore(Reads):
             raise refused(database, error) from error
         super().__init__(pool)
         self._watchers: list[Callable[[bool], None]] = []
+        self._session = session
         self._writer = Writer(session, self._committed)
 
     def submit(self, command: Command, reply: Reply) -> None:
@@ -60,7 +64,11 @@ class SqliteStore(Reads):
         """Commit what was submitted and close every connection."""
         self._writer.close()
         self._pool.close()
+        self._session.close()  # the last, because only one that may write clears the log away
 
     def _committed(self, work: bool) -> None:
         for changed in self._watchers:
-            changed(work)
+            try:
+                changed(work)
+            except Exception:  # whoever watches must not keep others from hearing, nor waiters from their answers
+                log.exception("a watcher of the store failed")

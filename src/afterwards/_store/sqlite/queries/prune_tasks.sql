@@ -3,5 +3,5 @@
 DELETE FROM task
  WHERE seq IN (SELECT seq FROM task
                 WHERE finished_at < :before AND seq < (SELECT max(seq) FROM task)
-                  AND seq <> (SELECT task FROM event ORDER BY position DESC LIMIT 1)
+                  AND seq <> (SELECT task FROM event WHERE position = (SELECT max(position) FROM event))
                 ORDER BY finished_at LIMIT :limit);

@@ -1,0 +1,5 @@
+"""`python -m afterwards` is the command `afterwards`."""
+
+from afterwards.cli import main
+
+main()

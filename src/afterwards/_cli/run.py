@@ -1,0 +1,59 @@
+"""`afterwards run` and `afterwards worker`: one process, several of them, or one that is started anew when files change."""
+
+import logging
+import os
+import socket
+from pathlib import Path
+
+from uvicorn.supervisors import ChangeReload
+
+from afterwards._cli import logs
+from afterwards._cli.launch import Launch
+from afterwards._cli.server import Server, config, listen, url
+from afterwards._cli.supervisor import supervise
+
+log = logging.getLogger("afterwards")
+
+
+def run(launch: Launch, *, host: str, port: int, workers: int, reload: bool) -> int:
+    """Serve a program until told to stop; return the exit status.
+
+    Raises:
+        ProgramRefused: The address cannot be had.
+    """
+    logs.configure(launch.log_format)
+    listener = listen(host, port)
+    launch.publish()
+    log.info("%s is served on %s, with its tasks in %s", launch.target, url(listener), _data(launch))
+    if reload:
+        settings = config(launch, reload=True)
+        ChangeReload(settings, target=Server(settings).run, sockets=[listener]).run()
+        return 0
+    if workers > 1:
+        return supervise(workers, listener)
+    return _alone(launch, [listener])
+
+
+def work(launch: Launch, *, processes: int) -> int:
+    """Run a program's tasks, without serving it, until told to stop; return the exit status."""
+    logs.configure(launch.log_format)
+    launch.publish()
+    log.info("tasks of %s in %s are worked on", launch.target, _data(launch))
+    if processes > 1:
+        return supervise(processes, None)
+    return _alone(launch, [])
+
+
+def _alone(launch: Launch, listeners: list[socket.socket]) -> int:
+    server = Server(config(launch))
+    try:
+        server.run(sockets=listeners)
+    except KeyboardInterrupt:  # raised again by uvicorn after the orderly end
+        return 0
+    except SystemExit as ended:  # uvicorn's way to say that the program's start-up failed; it is logged
+        return 1 if ended.code else 0
+    return 0 if server.started else 1
+
+
+def _data(launch: Launch) -> Path:
+    return Path(launch.data or os.environ.get("AFTERWARDS_DATA", "afterwards-data")).absolute()
