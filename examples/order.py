@@ -1,8 +1,8 @@
 """Tasks of one request run one after the other, in the order in which they were added.
 
-    afterwards run examples.order:app
-    curl -X POST '127.0.0.1:8000/orders/7?quantity=2'
-    curl 127.0.0.1:8000/journal
+afterwards run examples.order:app
+curl -X POST '127.0.0.1:8000/orders/7?quantity=2'
+curl 127.0.0.1:8000/journal
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """A task can be added outside of any request: from a script, a scheduler, another program with the same data directory.
 
-    python -m examples.outside
+python -m examples.outside
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """A task that fails is tried again only where you ask for it; one that takes too long is cancelled.
 
-    afterwards run examples.retries:app
-    curl -X POST 127.0.0.1:8000/reports
-    afterwards tasks list
+afterwards run examples.retries:app
+curl -X POST 127.0.0.1:8000/reports
+afterwards tasks list
 """
 
 import asyncio

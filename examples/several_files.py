@@ -1,7 +1,7 @@
 """Several uploads of one request go to one task, each with its name, type and size, also after a restart.
 
-    afterwards run examples.several_files:app
-    curl -F files=@README.md -F files=@LICENSE 127.0.0.1:8000/albums/holiday
+afterwards run examples.several_files:app
+curl -F files=@README.md -F files=@LICENSE 127.0.0.1:8000/albums/holiday
 """
 
 from fastapi import FastAPI, UploadFile

@@ -1,6 +1,6 @@
 """A program that has never heard of Afterwards. Started with `afterwards run`, its tasks survive a crash.
 
-    afterwards run examples.unmodified:app
+afterwards run examples.unmodified:app
 """
 
 import asyncio

@@ -46,7 +46,11 @@ Target = Annotated[str, typer.Argument(metavar="MODULE:APP", help="The applicati
 Data = Annotated[
     str | None,
     typer.Option(
-        metavar="DIR", envvar="AFTERWARDS_DATA", show_envvar=False, help="The data directory.  [default: afterwards-data]", show_default=False
+        metavar="DIR",
+        envvar="AFTERWARDS_DATA",
+        show_envvar=False,
+        help="The data directory.  [default: afterwards-data]",
+        show_default=False,
     ),
 ]
 AppDir = Annotated[str, typer.Option(metavar="DIR", help="Where the program is imported from.")]
@@ -56,7 +60,8 @@ Drain = Annotated[
     typer.Option(
         min=0,
         metavar="SECONDS",
-        envvar="AFTERWARDS_DRAIN", show_envvar=False,
+        envvar="AFTERWARDS_DRAIN",
+        show_envvar=False,
         show_default=False,
         help="What running requests and tasks get at a stop; the rest is run again by the next start.  "
         "[default: 10, with --reload 0]",
@@ -66,7 +71,8 @@ Concurrency = Annotated[
     int | None,
     typer.Option(
         min=1,
-        envvar="AFTERWARDS_CONCURRENCY", show_envvar=False,
+        envvar="AFTERWARDS_CONCURRENCY",
+        show_envvar=False,
         help="`async def` tasks each process runs at once.  [default: 100]",
         show_default=False,
     ),
@@ -75,15 +81,22 @@ Threads = Annotated[
     int | None,
     typer.Option(
         min=1,
-        envvar="AFTERWARDS_THREADS", show_envvar=False,
+        envvar="AFTERWARDS_THREADS",
+        show_envvar=False,
         help="`def` tasks each process runs at once.  [default: 40]",
         show_default=False,
     ),
 ]
-Format = Annotated[LogFormat, typer.Option("--log-format", envvar="AFTERWARDS_LOG_FORMAT", show_envvar=False, help="How log lines look.")]
+Format = Annotated[
+    LogFormat,
+    typer.Option("--log-format", envvar="AFTERWARDS_LOG_FORMAT", show_envvar=False, help="How log lines look."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, as the HTTP API gives it.")]
 Folder = Annotated[
-    Path, typer.Option("--data", metavar="DIR", envvar="AFTERWARDS_DATA", show_envvar=False, help="The program's data directory.")
+    Path,
+    typer.Option(
+        "--data", metavar="DIR", envvar="AFTERWARDS_DATA", show_envvar=False, help="The program's data directory."
+    ),
 ]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
 
@@ -91,12 +104,20 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
 @app.command()
 def run(
     target: Target,
-    host: Annotated[str, typer.Option(envvar="AFTERWARDS_HOST", show_envvar=False, help="The address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(envvar="AFTERWARDS_HOST", show_envvar=False, help="The address to listen on.")
+    ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, envvar="AFTERWARDS_PORT", show_envvar=False, help="The port; 0 takes a free one.")
+        int,
+        typer.Option(
+            min=0, max=65535, envvar="AFTERWARDS_PORT", show_envvar=False, help="The port; 0 takes a free one."
+        ),
     ] = 8000,
     workers: Annotated[
-        int, typer.Option(min=1, envvar="AFTERWARDS_WORKERS", show_envvar=False, help="Processes that share requests and tasks.")
+        int,
+        typer.Option(
+            min=1, envvar="AFTERWARDS_WORKERS", show_envvar=False, help="Processes that share requests and tasks."
+        ),
     ] = 1,
     data: Data = None,
     reload: Annotated[bool, typer.Option("--reload", help="Start anew when a file of the program changes.")] = False,
@@ -105,7 +126,10 @@ def run(
     strict: Annotated[
         bool,
         typer.Option(
-            "--strict", envvar="AFTERWARDS_STRICT", show_envvar=False, help="Refuse tasks that cannot be stored instead of running them unsaved."
+            "--strict",
+            envvar="AFTERWARDS_STRICT",
+            show_envvar=False,
+            help="Refuse tasks that cannot be stored instead of running them unsaved.",
         ),
     ] = False,
     no_tasks: Annotated[
@@ -118,7 +142,8 @@ def run(
     access_log: Annotated[bool, typer.Option(help="Log each request.")] = True,
     root_path: Annotated[str, typer.Option(help="Where a proxy has put the application.")] = "",
     forwarded_allow_ips: Annotated[
-        str | None, typer.Option(help="Proxies whose X-Forwarded headers are believed, with commas between.", show_default=False)
+        str | None,
+        typer.Option(help="Proxies whose X-Forwarded headers are believed, with commas between.", show_default=False),
     ] = None,
 ) -> None:
     """Serve a FastAPI program, unchanged, with all its background tasks durable."""
@@ -150,7 +175,9 @@ def run(
 @app.command()
 def worker(
     target: Target,
-    processes: Annotated[int, typer.Option(min=1, envvar="AFTERWARDS_PROCESSES", show_envvar=False, help="How many processes work.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, envvar="AFTERWARDS_PROCESSES", show_envvar=False, help="How many processes work.")
+    ] = 1,
     data: Data = None,
     drain: Drain = None,
     log_format: Format = LogFormat.text,
@@ -184,7 +211,9 @@ def version() -> None:
 @tasks.command("list")
 def list_tasks(
     state: Annotated[TaskState | None, typer.Option(help="Only tasks in this state.", show_default=False)] = None,
-    name: Annotated[str | None, typer.Option(help="Only tasks of this function, as listed.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Only tasks of this function, as listed.", show_default=False)
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most, newest first.")] = 50,
     json: Json = False,
     data: Folder = Path("afterwards-data"),

@@ -157,14 +157,17 @@ class Running:
         return self.process.wait(PATIENCE)
 
     def end(self) -> None:
-        """End it and what it has started: they end by themselves when it is gone."""
+        """End it; what it has started ends with it. The second signal is for tasks that would use all of the drain."""
+        for patience in (1, 15):
+            if self.process.poll() is None:
+                self.process.terminate()
+                try:
+                    self.process.wait(patience)
+                except subprocess.TimeoutExpired:
+                    continue
         if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(PATIENCE)
+            self.process.kill()
+            self.process.wait(PATIENCE)
 
 
 def command(folder: Path, *arguments: str, columns: int | None = None) -> subprocess.CompletedProcess[str]:

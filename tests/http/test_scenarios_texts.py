@@ -10,7 +10,7 @@ from afterwards import BackgroundTasks
 from support import work
 
 if TYPE_CHECKING:
-    from http.conftest import NewSite
+    from support.fixtures import NewSite
 
 router = APIRouter()
 

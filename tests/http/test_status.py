@@ -15,8 +15,9 @@ from fastapi.testclient import TestClient
 from afterwards import Afterwards, BackgroundTasks
 from afterwards._domain.ids import new_id
 from support import work
+from support.data import until
 from support.server import serving
-from support.site import Site, until
+from support.site import Site
 from support.work import DEADLINE
 
 UNKNOWN = new_id()
@@ -131,15 +132,18 @@ def test_an_open_task_asks_for_patience(site: Site):
 
 def test_a_long_poll_is_answered_when_the_task_ends(site: Site):
     """And not before: it is sent while the task runs, and shows it ended."""
-    with serving(site) as port, ThreadPoolExecutor(1) as pool:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as client:
-            path = f"/afterwards/tasks/{client.post('/hold').json()}"
-            assert work.held.acquire(timeout=DEADLINE)
-            waiting = pool.submit(client.get, path, headers={"Prefer": 'respond-async, wait="30"; x=y'})
-            until(lambda: bool(site.afterwards._system.engine.hub._listeners))
-            assert not waiting.done()
-            work.gate.set()
-            answer = waiting.result(DEADLINE)
+    with (
+        serving(site) as port,
+        ThreadPoolExecutor(1) as pool,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as client,
+    ):
+        path = f"/afterwards/tasks/{client.post('/hold').json()}"
+        assert work.held.acquire(timeout=DEADLINE)
+        waiting = pool.submit(client.get, path, headers={"Prefer": 'respond-async, wait="30"; x=y'})
+        until(lambda: bool(site.afterwards._system.engine.hub._listeners))
+        assert not waiting.done()
+        work.gate.set()
+        answer = waiting.result(DEADLINE)
 
     assert answer.json()["state"] == "succeeded"
     assert answer.headers["preference-applied"] == "wait=30"
@@ -315,7 +319,9 @@ def test_the_routes_are_in_the_openapi_document_unless_it_is_switched_off(tmp_pa
         "/jobs/tasks": ["get"],
         "/jobs/health": ["get"],
     }
-    assert {tag for calls in found["paths"].values() for call in calls.values() for tag in call["tags"]} == {"afterwards"}
+    assert {tag for calls in found["paths"].values() for call in calls.values() for tag in call["tags"]} == {
+        "afterwards"
+    }
     assert "schemas" not in found.get("components", {})
     assert quiet.openapi()["paths"] == {}
 

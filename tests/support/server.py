@@ -123,6 +123,8 @@ class Program:
             if self.process.poll() is None:
                 self.process.kill()
             self._reader.join(DEADLINE)
+            assert self.process.stdout is not None
+            self.process.stdout.close()
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""One of several processes that a supervisor keeps: `python -m afterwards._cli.child TIE [LISTENER]`, both descriptors."""
+"""One of several processes that a supervisor keeps.
+
+It is started as `python -m afterwards._cli.child TIE [LISTENER]`, with the descriptors of two sockets.
+"""
 
 import os
 import signal
@@ -28,7 +31,10 @@ def _tell(tie: socket.socket) -> None:
 
 
 def _watch(tie: socket.socket) -> None:
-    tie.recv(1)  # nothing is ever sent: it returns when the supervisor has ended
+    try:
+        tie.recv(1)  # nothing is ever sent: it returns when the supervisor has ended
+    except ConnectionResetError:  # killed before it read that we are ready
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -1,4 +1,4 @@
-"""Opens the data directory of a program for the `tasks` commands, whether or not the program runs; it never makes one."""
+"""Opens the data directory of a program for the `tasks` commands, whether or not it runs; it never makes one."""
 
 import os
 from collections.abc import Iterator

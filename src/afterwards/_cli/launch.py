@@ -1,8 +1,7 @@
 """Imports the program that `run` and `worker` are to serve, and makes its background tasks durable.
 
-Afterwards is imported first, so that it sees every route being made, and what the program then finds under the name
-`fastapi.BackgroundTasks` is ours: one that it makes by hand and drops says so instead of losing its tasks silently.
-The command line hands its settings over in the environment, because every process of a server imports for itself.
+Afterwards is imported first, so that it sees every route being made. The command line hands its settings over in the
+environment, because every process of a server imports for itself.
 """
 
 import importlib
@@ -14,19 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-import fastapi
-import fastapi.background
 import msgspec
 
 from afterwards._cli.lifespan import Bare
 from afterwards._files.directory import load_key, open_directory
 from afterwards._store.sqlite.store import SqliteStore
-from afterwards._web.tasks import BackgroundTasks
-from afterwards.errors import Error, ProgramRefused, RoutesTooEarly
+from afterwards._web.unmodified import application_in, is_application, replace_names
+from afterwards.errors import Error, ProgramRefused
 from afterwards.fastapi import _OURS, Afterwards
 
 VARIABLE = "AFTERWARDS_LAUNCH"
-MOST_WRAPPERS = 50  # middleware put around an application by hand
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,13 +91,13 @@ def load(launch: Launch) -> tuple[Any, Afterwards]:
     """
     if launch.app_dir not in sys.path[:1]:
         sys.path.insert(0, launch.app_dir)
-    _replace_names()
+    replace_names()
     found = _find(launch)
     if isinstance(found, Afterwards):
         served, installation = (found.app or Bare(found)), found
     else:
         inner = _inner(found, launch)
-        served, installation = found, getattr(inner, _OURS, None) or _install(inner)
+        served, installation = found, getattr(inner, _OURS, None) or Afterwards(inner)
     _overrule(installation, launch)
     return served, installation
 
@@ -115,22 +111,6 @@ def check_data(installation: Afterwards) -> None:
     root = open_directory(installation.data)
     load_key(root)
     SqliteStore(root / "afterwards.db").close()
-
-
-class _AlsoOurs(type):
-    """Lets the objects that endpoints are given pass for the class that stands in for FastAPI's."""
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, BackgroundTasks)
-
-
-def _replace_names() -> None:
-    """Put our class where the program imports FastAPI's; whoever asks for that one did not ask for ours."""
-    if getattr(fastapi.BackgroundTasks, "is_stand_in", False):
-        return
-    body = {"is_durable": False, "is_stand_in": True, "__module__": "fastapi.background", "__doc__": fastapi.BackgroundTasks.__doc__}
-    stand_in = _AlsoOurs("BackgroundTasks", (BackgroundTasks,), body)
-    fastapi.BackgroundTasks = fastapi.background.BackgroundTasks = stand_in  # type: ignore[misc, assignment]
 
 
 def _find(launch: Launch) -> Any:
@@ -162,12 +142,12 @@ def _import(module_name: str, launch: Launch) -> Any:
             remedy="Start it in the program's folder or name that with --app-dir, and write MODULE:APPLICATION, "
             "such as main:app for `app` in main.py.",
         ) from None
-    except (Exception, SystemExit) as raised:
+    except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever it is, it is the program's and is shown
         _show(raised, launch)
 
 
 def _call(factory: Any, launch: Launch) -> Any:
-    if not callable(factory) or isinstance(factory, fastapi.FastAPI):
+    if not callable(factory) or is_application(factory):
         raise ProgramRefused(
             program=launch.target,
             reason=f"it is {_kind(factory)}, not a function that makes an application",
@@ -175,7 +155,7 @@ def _call(factory: Any, launch: Launch) -> Any:
         )
     try:
         return factory()
-    except (Exception, SystemExit) as raised:
+    except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever it is, it is the program's and is shown
         _show(raised, launch)
 
 
@@ -192,15 +172,10 @@ def _show(raised: BaseException, launch: Launch) -> NoReturn:
     raise SystemExit(1)
 
 
-def _inner(found: Any, launch: Launch) -> fastapi.FastAPI:
-    """Find the FastAPI application inside the middleware that the program may have put around it by hand."""
-    inner = found
-    for _ in range(MOST_WRAPPERS):
-        if isinstance(inner, fastapi.FastAPI):
-            return inner
-        inner = getattr(inner, "app", None) or getattr(inner, "other_asgi_app", None)
-        if inner is None:
-            break
+def _inner(found: Any, launch: Launch) -> Any:
+    inner = application_in(found)
+    if inner is not None:
+        return inner
     module = sys.modules[launch.target.partition(":")[0]]
     remedy = _suggest(module, module.__name__, launch)
     if inspect.isroutine(found) and not inspect.iscoroutinefunction(found):
@@ -208,13 +183,6 @@ def _inner(found: Any, launch: Launch) -> fastapi.FastAPI:
     raise ProgramRefused(
         program=launch.target, reason=f"it is {_kind(found)}, not a FastAPI application", remedy=remedy
     )
-
-
-def _install(app: fastapi.FastAPI) -> Afterwards:
-    try:
-        return Afterwards(app, strict=False)
-    except RoutesTooEarly as early:
-        raise early from None
 
 
 def _overrule(installation: Afterwards, launch: Launch) -> None:
@@ -229,7 +197,7 @@ def _overrule(installation: Afterwards, launch: Launch) -> None:
 
 
 def _suggest(module: Any, module_name: str, launch: Launch) -> str:
-    names = [name for name, value in vars(module).items() if isinstance(value, fastapi.FastAPI)]
+    names = [name for name, value in vars(module).items() if is_application(value)]
     if names:
         return f"It has a FastAPI application named {names[0]}: afterwards {launch.command} {module_name}:{names[0]}"
     return "Name a FastAPI application, as MODULE:NAME, or a function that makes one, with --factory."

@@ -1,4 +1,4 @@
-"""`afterwards run` and `afterwards worker`: one process, several of them, or one that is started anew when files change."""
+"""`afterwards run` and `afterwards worker`: one process, several, or one that is started anew when files change."""
 
 import logging
 import os

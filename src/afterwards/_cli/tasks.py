@@ -196,7 +196,9 @@ def _progress(data: dict[str, Any]) -> str:
 
 
 def _event_json(event: Event) -> str:
-    return _json({"position": event.position, "task": event.task, "kind": event.kind, "at": moment(event.at), "data": event.data})
+    return _json(
+        {"position": event.position, "task": event.task, "kind": event.kind, "at": moment(event.at), "data": event.data}
+    )
 
 
 def _json(value: Any) -> str:

@@ -123,11 +123,12 @@ def _check(
     priority: Any,
 ) -> None:
     named = name is None or (isinstance(name, str) and _NAME.fullmatch(name) is not None)
+    longer = _is_seconds(max_backoff) and (not _is_seconds(backoff) or max_backoff >= backoff)
     fine = {
         f"name={name!r}: 1 to 100 letters, digits, `_`, `.` or `-`": named,
         f"retries={retries!r}: a whole number from 0 to {_MOST:,}": _is_whole(retries, 0, _MOST),
         f"backoff={backoff!r}: seconds, above 0": _is_seconds(backoff),
-        f"max_backoff={max_backoff!r}: seconds, not below backoff": _is_seconds(max_backoff) and max_backoff >= backoff,
+        f"max_backoff={max_backoff!r}: seconds, not below backoff": longer,
         f"timeout={timeout!r}: seconds, above 0, or None": timeout is None or _is_seconds(timeout),
         f"max_interruptions={max_interruptions!r}: a whole number from 1": _is_whole(max_interruptions, 1, _MOST),
         f"queue={queue!r}: 1 to 100 characters": isinstance(queue, str) and 0 < len(queue) <= 100,

@@ -102,7 +102,6 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     run_at: int | None = None  # when the state is RETRYING
     result: str | None = None
     error: str | None = None  # a Failure as JSON
-    progress: str | None = None
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,6 +31,8 @@ LOOK = 0.1  # seconds between looks at a task that makes no commits
 LONGEST_PAUSE = 0.25  # seconds, where everything that is committed is about other tasks
 HEADERS = {**NOSNIFF, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
+# No line breaks by the standard, but many clients split lines at them; in JSON they can only be inside of strings.
+_SEPARATORS = [(mark.encode(), b"\\u%04x" % ord(mark)) for mark in ("\x85", "\u2028", "\u2029")]
 _TRACES = ("\nTraceback (most recent call last):", "\nStack (most recent call last):")
 
 
@@ -149,5 +151,7 @@ def _shown(message: str, view: View) -> str:
 
 def _text(kind: str, data: bytes, position: int | None) -> bytes:
     """One event. JSON as it is written here has no line breaks, so one `data:` line carries it."""
+    for separator, escaped in _SEPARATORS:
+        data = data.replace(separator, escaped)
     place = b"" if position is None else b"id: %d\n" % position
     return b"event: %s\n%sdata: %s\n\n" % (kind.encode(), place, data)

@@ -87,8 +87,10 @@ class System:
 
     async def running(self) -> Engine:
         """Return the running engine, started now if nobody has, without blocking the running loop."""
-        loop = asyncio.get_running_loop()
-        return self._engine or await loop.run_in_executor(None, self.start, loop)
+        engine, loop = self._engine, asyncio.get_running_loop()
+        if engine is None:
+            engine = await loop.run_in_executor(None, self.start, loop)
+        return engine
 
     @property
     def hidden_folder(self) -> str:

@@ -191,6 +191,121 @@ SELECT task.seq, task.id, task.name, task.state, task.queue, task.priority, task
 CREATE TABLE reopening (times INTEGER NOT NULL) STRICT;
 INSERT INTO reopening VALUES (0);
 
+-- The busiest commands of a transaction as one statement: each column is a JSON array, or NULL for none. A statement costs
+-- a hand-over of the interpreter lock, so that `INSERT INTO batch` outside of a transaction is all a commit takes.
+CREATE VIEW batch AS
+SELECT NULL AS notes, NULL AS settlements, NULL AS functions, NULL AS tasks, NULL AS late,
+       NULL AS worker, NULL AS mark, NULL AS now, NULL AS names, NULL AS most, NULL AS more_names, NULL AS more_most
+ WHERE false;
+
+CREATE TRIGGER batch_written INSTEAD OF INSERT ON batch BEGIN
+    -- The fence: an attempt that holds its lease no longer writes nothing, and neither does anything else in this batch.
+    SELECT raise(ABORT, 'lease lost')
+      FROM (SELECT value AS item FROM jsonb_each(new.notes) UNION ALL SELECT value FROM jsonb_each(new.settlements))
+     WHERE NOT EXISTS (
+           SELECT 1 FROM task
+            WHERE id = item ->> 'id'
+              AND attempt = item ->> 'attempt'  -- a late worker names an older attempt
+              AND token = item ->> 'token'      -- or guessed the number, but not this
+              AND state = 'running');
+
+    SELECT raise(ABORT, 'lease lost')
+      FROM (SELECT count(*) AS ends, count(DISTINCT value ->> 'token') AS attempts FROM jsonb_each(new.settlements))
+     WHERE ends > attempts;
+
+    -- What running attempts tell goes into the log, and the newest progress onto the task, where readers find it.
+    INSERT INTO event (task, kind, at, data)
+    SELECT task.seq, item.value ->> 'kind', item.value ->> 'at', item.value ->> 'data'
+      FROM jsonb_each(new.notes) AS item JOIN task ON task.id = item.value ->> 'id'
+     ORDER BY item.key;
+    UPDATE task
+       SET progress = item.value ->> 'data', updated_at = item.value ->> 'at'
+      FROM (SELECT value, max(key) FROM jsonb_each(new.notes)
+             WHERE value ->> 'kind' = 'progress' GROUP BY value ->> 'id') AS item
+     WHERE task.id = item.value ->> 'id';
+
+    -- How attempts ended, and what follows for their tasks. A trigger frees the task behind each.
+    UPDATE attempt
+       SET state = item.value ->> 'outcome', ended_at = item.value ->> 'at', error = item.value ->> 'error'
+      FROM jsonb_each(new.settlements) AS item JOIN task ON task.id = item.value ->> 'id'
+     WHERE attempt.task = task.seq AND attempt.number = item.value ->> 'attempt';
+    UPDATE task
+       SET state = item.value ->> 'state',
+           finished_at = iif(item.value ->> 'state' IN ('queued', 'retrying'), NULL, item.value ->> 'at'),
+           updated_at = item.value ->> 'at',
+           run_at = coalesce(item.value ->> 'run_at', run_at),
+           result = item.value ->> 'result',
+           error = item.value ->> 'error',
+           failures = failures + (item.value ->> 'outcome' = 'failed'),
+           interruptions = interruptions + (item.value ->> 'outcome' = 'interrupted'),
+           worker = NULL,
+           token = NULL
+      FROM jsonb_each(new.settlements) AS item
+     WHERE task.id = item.value ->> 'id';
+
+    -- New tasks. Triggers write their first event and, for those that start at once, their first attempt.
+    INSERT INTO function (name, signature)
+    SELECT value ->> 0, value ->> 1 FROM jsonb_each(new.functions) WHERE true
+    ON CONFLICT (name) DO UPDATE SET signature = excluded.signature WHERE signature <> excluded.signature;
+    INSERT INTO task (id, name, state, queue, priority, arguments, signature, sequence, after, followed, on_error,
+                      max_attempts, max_interruptions, attempt, created_at, run_at, started_at, updated_at, worker, token)
+    SELECT value ->> 'id', value ->> 'name', value ->> 'state', value ->> 'queue', value ->> 'priority',
+           value ->> 'arguments', value ->> 'signature', value ->> 'sequence', value ->> 'after', value ->> 'followed',
+           value ->> 'on_error', value ->> 'max_attempts', value ->> 'max_interruptions', value ->> 'attempt',
+           value ->> 'created_at', value ->> 'run_at', value ->> 'started_at', value ->> 'created_at',
+           value ->> 'worker', value ->> 'token'
+      FROM jsonb_each(new.tasks);
+
+    -- Tasks added one by one may come after the end of the task they follow, or even after it was pruned: decide for them
+    -- what its end would have.
+    UPDATE task
+       SET state = CASE WHEN late.stopped THEN 'cancelled'
+                        WHEN task.run_at > task.updated_at THEN 'scheduled'
+                        ELSE 'queued' END,
+           on_error = iif(late.stopped, 'stop', task.on_error),  -- what comes behind it is stopped too
+           finished_at = iif(late.stopped, task.updated_at, NULL)
+      FROM (SELECT added.seq, before.on_error = 'stop' AND before.state <> 'succeeded' AS stopped
+              FROM json_each(new.late) AS item
+              JOIN task AS added ON added.id = item.value
+              LEFT JOIN task AS before ON before.id = added.after
+             WHERE added.state = 'waiting' AND added.after IS NOT NULL
+               AND (before.id IS NULL OR before.finished_at IS NOT NULL)) AS late
+     WHERE task.seq = late.seq;
+
+    -- A claim: queue what has become due, then begin attempts of the most urgent tasks of some functions, the best few
+    -- of each name and of those the best, for up to two kinds of places. Asking by name means that tasks of functions
+    -- this program lacks cost nothing, however many wait.
+    UPDATE task
+       SET state = 'queued', updated_at = new.now
+     WHERE state IN ('scheduled', 'retrying') AND run_at <= new.now;
+    UPDATE task
+       SET state = 'running', attempt = attempt + 1, worker = new.worker, token = new.mark || lower(hex(randomblob(8))),
+           started_at = new.now, updated_at = new.now, progress = NULL, error = NULL
+     WHERE seq IN (
+           SELECT ready.seq
+             FROM json_each(new.names) AS wanted
+             JOIN task AS ready ON ready.seq IN (
+                  SELECT seq FROM task
+                   WHERE state = 'queued' AND name = wanted.value
+                   ORDER BY priority DESC, seq
+                   LIMIT coalesce(new.most, 0))
+            ORDER BY ready.priority DESC, ready.seq
+            LIMIT coalesce(new.most, 0));
+    UPDATE task
+       SET state = 'running', attempt = attempt + 1, worker = new.worker, token = new.mark || lower(hex(randomblob(8))),
+           started_at = new.now, updated_at = new.now, progress = NULL, error = NULL
+     WHERE seq IN (
+           SELECT ready.seq
+             FROM json_each(new.more_names) AS wanted
+             JOIN task AS ready ON ready.seq IN (
+                  SELECT seq FROM task
+                   WHERE state = 'queued' AND name = wanted.value
+                   ORDER BY priority DESC, seq
+                   LIMIT coalesce(new.more_most, 0))
+            ORDER BY ready.priority DESC, ready.seq
+            LIMIT coalesce(new.more_most, 0));
+END;
+
 -- Rows as that release left them.
 INSERT INTO worker VALUES ('gone', 'h', 1, 'b', 'main:app', 1, 1, NULL);
 INSERT INTO knows VALUES ('gone', 'f');

@@ -5,7 +5,6 @@ the interpreter lock, whatever it does: measured 4 microseconds for a new task i
 Nothing here commits, and nothing is decided here that `_domain` can decide.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +12,8 @@ import apsw
 import msgspec
 
 from afterwards._domain.attempts import after_interruption
-from afterwards._domain.tasks import AttemptState, Claim, Failure, NewTask, Settlement, TaskState
+from afterwards._domain.ids import random_bytes
+from afterwards._domain.tasks import AttemptState, Claim, Failure, NewTask, Note, Settlement, TaskState
 from afterwards._store import contract
 from afterwards._store.contract import Command
 from afterwards._store.sqlite.sql import QUERIES
@@ -24,106 +24,173 @@ _claims = msgspec.json.Decoder(list[Claim])
 _CLAIMABLE = frozenset({TaskState.QUEUED, TaskState.SCHEDULED, TaskState.RETRYING})
 
 
+def one_statement(commands: Sequence[Command]) -> bool:
+    """Tell whether these commands fit into the one statement that is a transaction by itself."""
+    claims = 0
+    for command in commands:
+        kind = type(command)
+        if kind is contract.Accept:
+            if any(task.files for task in command.tasks):  # type: ignore[union-attr]
+                return False
+        elif kind is contract.ClaimTasks:
+            claims += 1
+        elif kind is not contract.Settle and kind is not contract.Tell:
+            return False
+    return claims <= 1
+
+
 def apply(connection: apsw.Connection, commands: Sequence[Command]) -> tuple[list[Any], bool]:
-    """Carry out a batch inside the open transaction.
+    """Carry out a batch, inside the open transaction or, where `one_statement` holds, as one of its own.
 
     Returns:
         The answers in the order of the commands, and whether something is left that a claimer should come for, now
         or when it is due.
     """
     answers: list[Any] = [None] * len(commands)
-    work = False
-    of_kind: dict[type, list[int]] = {}
+    batch = _Batch()
+    alone: list[int] = []
+    claim: int | None = None
     for place, command in enumerate(commands):
-        of_kind.setdefault(type(command), []).append(place)
-    for kind, apply_all in _TOGETHER.items():  # in this order: what an attempt tells comes before its end
-        if kind in of_kind:
-            work |= apply_all(connection, [commands[place] for place in of_kind[kind]])
-    for kind, places in of_kind.items():
-        if kind not in _TOGETHER:
-            for place in places:
-                answers[place] = _ALONE[kind](connection, commands[place])
-                work |= kind in _QUEUEING
+        if type(command) is contract.ClaimTasks and claim is None:
+            claim = place
+            batch.claim(command)
+        elif not batch.add(command):
+            alone.append(place)
+    if batch.used:
+        batch.write(connection)
+    if claim is not None:
+        found = connection.execute(QUERIES["claimed_tasks"], {"worker": batch.row["worker"], "batch": batch.mark}).get
+        answers[claim] = _claims.decode(found)
+    work = batch.work
+    for place in alone:
+        kind = type(commands[place])
+        answers[place] = _ALONE[kind](connection, commands[place])
+        work |= kind in _QUEUEING
     return answers, work
 
 
-def _tell(connection: apsw.Connection, commands: Sequence[contract.Tell]) -> bool:
-    notes = [command.note for command in commands]
-    connection.execute(QUERIES["insert_notes"], {"notes": _json(notes)})
-    if connection.changes() != len(notes):
-        note = notes[0]  # in a batch of more than one, each is tried alone after this
-        raise LeaseLost(task=note.id, attempt=note.attempt, what=note.kind)
-    if any(note.kind == "progress" for note in notes):
-        connection.execute(QUERIES["keep_progress"], {"notes": _json(notes)})
-    return False
+class _Batch:
+    """Commands of the kinds that come in numbers, on their way into the view `batch`."""
+
+    def __init__(self) -> None:
+        self.row: dict[str, Any] = dict.fromkeys(_COLUMNS)
+        self.used = False
+        self.work = False
+        self.mark = ""
+        self._notes: list[Note] = []
+        self._settlements: list[Settlement] = []
+        self._functions: list[tuple[str, str]] = []
+        self._tasks: list[NewTask] = []
+        self._files: list[tuple[contract.Stored, int]] = []
+        self._late: list[str] = []
+
+    def add(self, command: Command) -> bool:
+        """Take a command in; False when it is of another kind."""
+        match command:
+            case contract.Settle(settlement, followed):
+                self._settlements.append(settlement)
+                self.work |= followed or settlement.state in _CLAIMABLE
+            case contract.Tell(note):
+                self._notes.append(note)
+            case contract.Accept():
+                self._tasks += command.tasks
+                self._functions += command.functions
+                self._files += [(file, command.tasks[0].created_at) for file in command.files]
+                if command.late:
+                    self._late += [task.id for task in command.tasks]
+                self.work |= command.late or any(task.state in _CLAIMABLE for task in command.tasks)
+            case _:
+                return False
+        self.used = True
+        return True
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Take in what follows for the attempts of a worker that is gone."""
+        self._settlements += settlements
+        self.used = bool(settlements)
+
+    def claim(self, command: contract.ClaimTasks) -> None:
+        """Take in a claim."""
+        self.mark = random_bytes()[:8].hex()
+        (names, most), (more_names, more_most) = (*command.lanes, ((), 0), ((), 0))[:2]
+        self.row |= {
+            "worker": command.worker,
+            "mark": self.mark,
+            "now": command.now,
+            "names": _json(names),
+            "most": most,
+            "more_names": _json(more_names),
+            "more_most": more_most,
+        }
+        self.used = True
+
+    def write(self, connection: apsw.Connection) -> None:
+        """Store it all.
+
+        Raises:
+            LeaseLost: One of the attempts no longer holds its lease. Nothing was stored.
+            apsw.ConstraintError: One of the commands breaks a rule. Nothing was stored.
+        """
+        lists = {
+            "notes": self._notes,
+            "settlements": self._settlements,
+            "functions": self._functions,
+            "tasks": self._tasks,
+            "late": self._late,
+        }
+        self.row |= {name: _json(items) for name, items in lists.items() if items}
+        before = connection.total_changes()
+        try:
+            connection.execute(QUERIES["write_batch"], self.row)
+        except apsw.ConstraintError as error:
+            if "lease lost" not in str(error):
+                raise
+            # In a batch of more than one, each is tried alone after this: the first is the one.
+            lost: Note | Settlement = [*self._notes, *self._settlements][0]
+            what = lost.kind if isinstance(lost, Note) else "outcome"
+            raise LeaseLost(task=lost.id, attempt=lost.attempt, what=what) from error
+        if self._settlements and not self.work:
+            self.work = connection.total_changes() - before > self._changes()
+        if self._files:
+            connection.executemany(QUERIES["insert_file"], [_file_row(file, at) for file, at in self._files])
+        links = [(task.id, file) for task in self._tasks for file in task.files]
+        if links:
+            connection.execute(QUERIES["link_files"], {"links": _json(links)})
+
+    def _changes(self) -> int:
+        """Return how many rows change if no trigger frees a task behind another: if more do, there is work."""
+        news = sum(2 + task.attempt for task in self._tasks)  # the task, its event, its attempt
+        tells = len(self._notes) + len({note.id for note in self._notes if note.kind == "progress"})
+        return 3 * len(self._settlements) + tells + news  # an attempt, its task, its event
 
 
-def _settle(connection: apsw.Connection, commands: Sequence[contract.Settle]) -> bool:
-    return _write_settlements(connection, [command.settlement for command in commands])
+_COLUMNS = (
+    "notes",
+    "settlements",
+    "functions",
+    "tasks",
+    "late",
+    "worker",
+    "mark",
+    "now",
+    "names",
+    "most",
+    "more_names",
+    "more_most",
+)
 
 
-def _write_settlements(connection: apsw.Connection, settlements: Sequence[Settlement]) -> bool:
-    """Write outcomes under the fence; tell whether anything became ready to run by it."""
-    text = _json(settlements)
-    connection.execute(QUERIES["settle_attempts"], {"settlements": text})
-    if connection.changes() != len(settlements):
-        first = settlements[0]
-        raise LeaseLost(task=first.id, attempt=first.attempt, what="outcome")
-    before = connection.total_changes()
-    connection.execute(QUERIES["settle_tasks"], {"settlements": text})
-    # Each settlement changes a task and adds an event. More than that: triggers moved the tasks behind some of them.
-    freed = connection.total_changes() - before > 2 * len(settlements)
-    return freed or any(settlement.state in _CLAIMABLE for settlement in settlements)
-
-
-def _accept(connection: apsw.Connection, commands: Sequence[contract.Accept]) -> bool:
-    functions = [function for command in commands for function in command.functions]
-    if functions:
-        connection.execute(QUERIES["insert_functions"], {"functions": _json(functions)})
-    tasks: list[NewTask] = [task for command in commands for task in command.tasks]
-    connection.execute(QUERIES["insert_tasks"], {"tasks": _json(tasks)})
-    files = [(file, command.tasks[0].created_at) for command in commands for file in command.files]
-    if files:
-        rows = [
-            {
-                "id": file.id,
-                "name": file.name,
-                "size": file.size,
-                "content_type": file.content_type,
-                "headers": _json(file.headers),
-                "digest": file.digest,
-                "content": file.content,
-                "created_at": created_at,
-            }
-            for file, created_at in files
-        ]
-        connection.executemany(QUERIES["insert_file"], rows)
-    links = [(task.id, file) for task in tasks for file in task.files]
-    if links:
-        connection.execute(QUERIES["link_files"], {"links": _json(links)})
-    late = [task.id for command in commands if command.late for task in command.tasks]
-    if late:
-        connection.execute(QUERIES["free_late_tasks"], {"ids": _json(late)})
-    return bool(late) or any(task.state in _CLAIMABLE for task in tasks)
-
-
-_TOGETHER: dict[type, Callable[[apsw.Connection, Sequence[Any]], bool]] = {
-    contract.Tell: _tell,
-    contract.Settle: _settle,
-    contract.Accept: _accept,
-}
-
-
-def _claim(connection: apsw.Connection, command: contract.ClaimTasks) -> list[Claim]:
-    connection.execute(QUERIES["queue_due"], {"now": command.now})
-    batch = os.urandom(8).hex()
-    for names, limit in command.lanes:
-        connection.execute(
-            QUERIES["claim_tasks"],
-            {"worker": command.worker, "batch": batch, "now": command.now, "names": _json(names), "limit": limit},
-        )
-    found = connection.execute(QUERIES["claimed_tasks"], {"worker": command.worker, "batch": batch}).get
-    return _claims.decode(found)
+def _file_row(file: contract.Stored, created_at: int) -> dict[str, Any]:
+    return {
+        "id": file.id,
+        "name": file.name,
+        "size": file.size,
+        "content_type": file.content_type,
+        "headers": _json(file.headers),
+        "digest": file.digest,
+        "content": file.content,
+        "created_at": created_at,
+    }
 
 
 def _let_go(connection: apsw.Connection, command: contract.LetGo) -> None:
@@ -170,7 +237,10 @@ def _rescue(connection: apsw.Connection, command: contract.Rescue) -> list[contr
         return None
     holding = _holdings.decode(found)
     settlements = [_interrupted(held, command, stopped=holding.stopped) for held in holding.attempts]
-    _write_settlements(connection, settlements)
+    batch = _Batch()
+    batch.settle(settlements)
+    if batch.used:
+        batch.write(connection)
     connection.execute(QUERIES["let_go_all"], {"worker": command.worker, "now": command.now})
     connection.execute(QUERIES["delete_worker"], {"worker": command.worker})
     return [
@@ -211,7 +281,6 @@ def _prune(connection: apsw.Connection, command: contract.Prune) -> contract.Pru
 
 
 _ALONE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
-    contract.ClaimTasks: _claim,
     contract.LetGo: _let_go,
     contract.Register: _register,
     contract.Know: _know,

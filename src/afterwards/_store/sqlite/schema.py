@@ -4,7 +4,7 @@ import os
 
 import apsw
 
-from afterwards._store.sqlite.connection import Database, foreign, refused
+from afterwards._store.sqlite.connection import Database, Patience, close, foreign, refused
 from afterwards._store.sqlite.place import check_file_system, check_library, file_system, make_file
 from afterwards._store.sqlite.sql import MIGRATIONS, QUERIES
 from afterwards.errors import StoreRefused
@@ -26,10 +26,21 @@ def prepare(database: Database) -> None:
     make_file(path)
     if 0 < os.stat(path).st_size < SMALLEST and not os.path.exists(f"{path}-journal"):
         raise foreign(path, "it is too short for an SQLite database")  # and SQLite would write over it
-    try:
-        connection = database.open()
-    except apsw.Error as error:
-        raise refused(database, error) from error
+    patience = Patience(database.busy)
+    tries = 0
+    while True:
+        try:
+            _prepare_file(database)
+            return
+        except apsw.Error as error:
+            # Of several that switch a new file to write-ahead logging at once, some are refused without any waiting.
+            if not isinstance(error, apsw.BusyError) or not patience(tries):
+                raise refused(database, error) from error
+        tries += 1
+
+
+def _prepare_file(database: Database) -> None:
+    connection = database.open()
     try:
         if _has_log(database):
             # Closing would copy the log into the file, which may be another program's.
@@ -37,14 +48,12 @@ def prepare(database: Database) -> None:
         check_owner(connection, database)
         if connection.pragma("journal_mode", "wal") != "wal":
             raise StoreRefused(
-                f"the database {path} cannot use write-ahead logging on this file system. "
+                f"the database {database.path} cannot use write-ahead logging on this file system. "
                 "Choose a data directory on a local disk with --data or AFTERWARDS_DATA."
             )
         _migrate(connection, database)
-    except apsw.Error as error:
-        raise refused(database, error) from error
     finally:
-        connection.close()
+        close(connection)
 
 
 def check_owner(connection: apsw.Connection, database: Database) -> None:

@@ -8,12 +8,13 @@ that has seen such an error. It is used by one thread.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import apsw
 
 from afterwards._store.contract import Command
+from afterwards._store.sqlite.commands import apply, one_statement
 from afterwards._store.sqlite.connection import DISK_ERRORS, LOG_LIMIT, Database, Patience, close
 from afterwards._store.sqlite.lineage import Lineage, log_size
 from afterwards._store.sqlite.pool import Pool
@@ -28,16 +29,13 @@ RESET_WAIT = 0.1  # seconds such an attempt may keep writers waiting for readers
 
 _STORAGE = (apsw.FullError, apsw.BusyError, *DISK_ERRORS)  # never the fault of one command
 
-Apply = Callable[[apsw.Connection, Sequence[Command]], tuple[list[Any], bool]]
-
 
 class Session:
     """Carries out batches of commands, each in one transaction."""
 
-    def __init__(self, database: Database, pool: Pool, apply: Apply) -> None:
+    def __init__(self, database: Database, pool: Pool) -> None:
         self._database = database
         self._pool = pool
-        self._apply = apply
         self._next_reset = 0.0
         self._saved = False  # what a lost log held
         self._connection = database.open()
@@ -58,19 +56,20 @@ class Session:
         """
         connection, path = self._connection, self._database.path
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            if not self._lineage.intact():
+                raise StorageUnsure(_replaced(path, "nothing of the last request was stored"))
+            if not one_statement(commands):
+                connection.execute("BEGIN IMMEDIATE")
             try:
-                done = self._apply(connection, commands)
+                done = apply(connection, commands)
             except _STORAGE:
                 raise
             except Exception:  # noqa: BLE001 - of one command: which one is found out now
                 self._roll_back()
                 connection.execute("BEGIN IMMEDIATE")
                 done = self._each_by_itself(commands)
-            if not self._lineage.intact():
-                self._roll_back()
-                raise StorageUnsure(_replaced(path, "nothing of the last request was stored"))
-            connection.execute("COMMIT")
+            if connection.in_transaction:
+                connection.execute("COMMIT")
         except apsw.FullError as error:
             self._roll_back()
             raise StorageFull(
@@ -102,7 +101,7 @@ class Session:
         for command in commands:
             connection.execute("SAVEPOINT by_itself")
             try:
-                [answer], queued = self._apply(connection, [command])
+                [answer], queued = apply(connection, [command])
                 answers.append(answer)
                 work = work or queued
             except _STORAGE:

@@ -7,7 +7,6 @@ from pathlib import Path
 import apsw
 
 from afterwards._store.contract import Command, Reply
-from afterwards._store.sqlite.commands import apply
 from afterwards._store.sqlite.connection import Database, refused
 from afterwards._store.sqlite.pool import Pool
 from afterwards._store.sqlite.reads import Reads
@@ -36,7 +35,7 @@ class SqliteStore(Reads):
         prepare(database)
         try:
             pool = Pool(database)
-            session = Session(database, pool, apply)
+            session = Session(database, pool)
         except apsw.Error as error:
             raise refused(database, error) from error
         super().__init__(pool)

@@ -1,0 +1,112 @@
+"""What ended long ago goes, rows first and bytes afterwards; everything else stays."""
+
+import os
+from pathlib import Path
+
+import pytest
+from engine import jobs
+from engine.rig import Rig
+
+from afterwards._domain.attempts import SECOND
+from afterwards._domain.ids import new_id
+from afterwards._domain.options import PLAIN_CALL
+from afterwards._engine.intake import Intake
+from afterwards._engine.pruner import MOST, ROUND, Pruner
+from afterwards._files.staging import Staging
+from afterwards._files.stored import StoredFile, digest_of, path_of
+
+KEEP = 3600.0  # seconds
+
+
+@pytest.fixture
+def pruner(hands: Rig) -> Pruner:
+    return Pruner(
+        root=hands.root,
+        store=hands.store,
+        clock=hands.clock,
+        keep=int(KEEP * SECOND),
+        alive=hands.engine.presence.lives,
+    )
+
+
+def with_file(hands: Rig) -> tuple[str, Path]:
+    """Queue a task with a stored file."""
+    file = StoredFile(id=new_id(), name="a", size=3, content_type=None, headers=(), digest=digest_of(b"abc"))
+    path = path_of(file.id, hands.root)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"abc")
+    intake = Intake(hands.front)
+    draft = intake.draft(jobs.give, (), {}, PLAIN_CALL, lambda *_: None)
+    draft.files = (file,)
+    intake.store_blocking(intake.plan([draft]), [file])
+    return draft.id, path
+
+
+async def test_ended_tasks_go_after_their_time_with_their_files(hands: Rig, pruner: Pruner):
+    id, path = with_file(hands)
+    await hands.claim_and_settle(id)
+    await hands.run(jobs.give)  # the newest stays, so that its number is not used again
+    hands.clock.advance(KEEP - 1)
+    await pruner.round()
+    assert hands.state(id)
+    assert path.exists()
+
+    hands.clock.advance(2)
+    assert await pruner.round() == ROUND
+
+    assert hands.store.task(id) is None
+    assert not path.exists()
+
+
+async def test_open_tasks_stay_however_old_they_are(hands: Rig, pruner: Pruner):
+    """A task that waits for its function may wait for a year."""
+    id, path = with_file(hands)
+    hands.clock.advance(365 * 86_400)
+
+    await pruner.round()
+
+    assert hands.state(id)
+    assert path.exists()
+
+
+async def test_a_full_batch_is_followed_by_the_next_at_once(hands: Rig, pruner: Pruner, monkeypatch):
+    monkeypatch.setattr("afterwards._engine.pruner.MOST", 2)
+    for _ in range(4):
+        await hands.run(jobs.give)
+    hands.clock.advance(KEEP + 1)
+
+    pause = await pruner.round()
+
+    assert pause is not None
+    assert pause < 1
+    assert MOST == 1_000
+
+
+async def test_what_a_dead_process_left_in_staging_goes_and_what_a_living_one_writes_stays(
+    hands: Rig, pruner: Pruner
+):
+    left = Staging(hands.root, new_id()).open()
+    used = Staging(hands.root, hands.front.worker).open()
+
+    await pruner.round()
+
+    assert not left.path.exists()
+    assert used.path.exists()
+    for file in (left, used):
+        file.close()
+
+
+async def test_files_without_a_row_are_swept_once_they_are_old(hands: Rig, pruner: Pruner):
+    """A process died between the rename and the commit."""
+    path = path_of(new_id(), hands.root)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    now = hands.clock.now() / SECOND
+    os.utime(path, (now, now))
+    await pruner.round()
+    assert path.exists()
+
+    hands.clock.advance(365 * 86_400)  # the sweep looks at the time of the rename too, which is the machine's own
+    await pruner.round()
+
+    assert not path.exists()
