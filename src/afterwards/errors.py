@@ -204,8 +204,8 @@ class UnknownTask(Error):
 
     def __init__(self, *, task: str) -> None:
         super().__init__(
-            f"no task has the id {task!r}. It was never stored (its request failed, or is not answered yet), or it ended "
-            "so long ago that it was deleted."
+            f"no task has the id {task!r}. It was never stored (its request failed, or is not answered yet), or it "
+            "ended so long ago that it was deleted."
         )
 
 

@@ -68,8 +68,8 @@ class Afterwards:
             app: The application; None for a program that only enqueues or works.
             data: The data directory. Default: the environment's AFTERWARDS_DATA, else ./afterwards-data.
             prefix: Where the status routes live. Default: /afterwards.
-            strict: Refuse tasks that cannot be stored, also where plain `fastapi.BackgroundTasks` is asked for. Default:
-                refuse where ours is asked for; run the others unsaved, with a warning.
+            strict: Refuse tasks that cannot be stored, also where plain `fastapi.BackgroundTasks` is asked for.
+                Default: refuse where ours is asked for; run the others unsaved, with a warning.
             runs_tasks: False leaves the running to other processes of the same data directory.
             concurrency: `async def` tasks this process runs at once, from 1.
             threads: `def` tasks this process runs at once, from 1.
@@ -100,11 +100,17 @@ class Afterwards:
             data=folder, prefix=prefix.rstrip("/"), strict=strict, settings=settings, adopting=self._adopts
         )
         self._access = Access(admin=admin, token=token, key=lambda: self._system.key)
+        self._docs = docs
         if app is not None:
             self._bind(app)
-            self._system.host = app
-            add_routes(app, self._system, self._access.guard(), docs=docs)
+            self.show_on(app)
         _opener.remember(self)
+
+    def show_on(self, app: FastAPI) -> None:
+        """Add the status routes to an application, unless one has them already."""
+        if self._system.host is None:
+            self._system.host = app
+            add_routes(app, self._system, self._access.guard(), docs=self._docs)
 
     def _bind(self, app: FastAPI) -> None:
         _refuse_early_routes(app)
@@ -133,8 +139,9 @@ class Afterwards:
         """Store a call to be made soon, outside of any request; it is durable when this returns.
 
         Raises:
-            WrongArguments, UnstorableFunction, UnstorableArgument, StorageFull, StorageUnsure, StoreBusy, Stopped: Nothing
-                was stored; StorageUnsure: see there.
+            WrongArguments, UnstorableFunction, UnstorableArgument: The call can never be stored.
+            StorageFull, StoreBusy, Stopped: Nothing was stored now.
+            StorageUnsure: Whether it was stored is unknown.
         """
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._system.start, None)
@@ -208,6 +215,18 @@ def _mounted(routes: Iterable[BaseRoute], afterwards: Afterwards) -> Iterator[Fa
             yield from _mounted(route.routes or (), afterwards)
 
 
+def _asks_for_ours(routes: Iterable[BaseRoute]) -> bool:
+    """Tell whether a route of an application, of its routers or of what is mounted in it asks for our class."""
+    for route in routes:
+        dependant = getattr(route, "dependant", None)
+        if dependant is not None and Route(dependant).ours():
+            return True
+        below = getattr(route, "original_router", route)  # newer FastAPIs keep an included router as it is
+        if _asks_for_ours(getattr(below, "routes", None) or ()):
+            return True
+    return False
+
+
 class _Opener:
     """Finds whose request it is."""
 
@@ -215,7 +234,6 @@ class _Opener:
         self._all: weakref.WeakSet[Afterwards] = weakref.WeakSet()
         self._default: Afterwards | None = None
         self._lock = threading.Lock()
-        self.wanted = False  # a route asks for our class
 
     def remember(self, afterwards: Afterwards) -> None:
         """Make it the one for applications that have none of their own."""
@@ -253,7 +271,6 @@ class _Opener:
             afterwards = self.default()
         await afterwards._system.websocket(websocket, app, route)
 
-
     def _look_for(self, app: Any) -> Afterwards | None:
         """Find an application's Afterwards when no start-up has: it may be mounted in one of ours."""
         with self._lock:
@@ -275,10 +292,13 @@ def _prepare_lifespan() -> None:
     async def lifespan(self: Router, scope: Scope, receive: Receive, send: Send) -> None:
         app = scope.get("app")
         afterwards = getattr(app, _OURS, None)
-        if afterwards is None and injection.wanted():
+        if afterwards is None and _asks_for_ours(self.routes):  # with nothing but the import changed
             afterwards = _opener.default()
+            if afterwards.app is None and isinstance(app, FastAPI):
+                afterwards.show_on(app)
         if afterwards is None:
             return await original(self, scope, receive, send)
+        guest = afterwards.app is not None and getattr(app, _OURS, None) is None  # of another application's engine
         own = self.lifespan_context
 
         @asynccontextmanager
@@ -288,7 +308,8 @@ def _prepare_lifespan() -> None:
                 try:
                     yield state
                 finally:
-                    await afterwards.stop()
+                    if not guest:
+                        await afterwards.stop()
 
         self.lifespan_context = both
         try:

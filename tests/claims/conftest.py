@@ -42,7 +42,14 @@ class Served(Data):
         """Serve; for a second time after `stop` or `kill`."""
         command = ["uvicorn"] if self._way == "one import changed" else ["afterwards", "run"]
         self.program = Program(
-            *command, self._target, "--port", "0", *self._arguments, folder=self.folder, data=self.data, **self._environment
+            *command,
+            self._target,
+            "--port",
+            "0",
+            *self._arguments,
+            folder=self.folder,
+            data=self.data,
+            **self._environment,
         )
         self.port = int(self.program.wait_for(PORT.pattern).group(1))
         self.program.wait_for("Application startup complete")

@@ -15,7 +15,6 @@ from afterwards import BackgroundTasks
 from support import work
 from support.data import until
 
-
 SNIPPETS = Path(__file__).parent / "snippets"
 
 
@@ -69,6 +68,7 @@ def test_C19_C24_failing_tasks_do_not_touch_the_next_request_of_the_client(serve
     for _ in range(200):
         with served.client.stream("POST", "/several") as answer:
             assert answer.status_code == 200
+            assert answer.read() == b'{"message":"ok"}'
             connections.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
     served.settled(600)
 

@@ -70,9 +70,7 @@ def test_C05_C25_C29_C38_a_separate_process_can_do_the_work(serve: Any):
 
     pid = served.client.post("/pid").json()["pid"]
     assert served.states() == ["queued"]
-    with program(
-        "afterwards", "worker", "blocking:app", folder=served.folder, data=served.data
-    ) as worker:
+    with program("afterwards", "worker", "blocking:app", folder=served.folder, data=served.data) as worker:
         served.settled(1)
         answered, worked = served.written("pids").split()
 

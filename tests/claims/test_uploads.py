@@ -1,13 +1,17 @@
 """What the tutorials say about uploads, tried out on their own programs."""
 
+import logging
+import re
 import socket
 from typing import Any
 
 import pytest
+from fastapi import UploadFile
 
 from afterwards.errors import WrongArguments
 from support import work
 from support.data import until
+from support.server import serving
 from support.work import DEADLINE
 
 LARGE = 3_000_000  # bytes: a file of its own
@@ -114,10 +118,20 @@ def test_C12_two_uploads_of_one_name_are_both_kept(serve: Any):
     assert {path.read_bytes()[:1] for path in served.files()} == {b"1", b"2"}
 
 
-@pytest.mark.usefixtures("way")
-def test_C13_bytes_where_an_upload_is_wanted_reach_the_task_whole_and_their_error_is_kept(serve: Any):
-    """Not read too early and not empty, as the tutorial says: of the wrong type. That is on record now."""
-    served = serve("pass_upload")
+def test_C13_bytes_where_an_upload_is_wanted_are_refused_while_the_client_listens(serve: Any):
+    """Not read too early and not empty, as the tutorial says, but of the wrong type: the client is told."""
+    served = serve("pass_upload", way="one import changed")
+
+    assert served.upload("/wrong", content=b"hello").status_code == 500
+    said = served.program.wait_for(r"^afterwards\.errors\.WrongArguments")
+
+    assert "file is annotated as an UploadFile and was given bytes" in said.string
+    assert served.rows() == []
+
+
+def test_C13_in_an_unchanged_program_they_reach_the_task_whole_and_its_error_is_kept(serve: Any):
+    """There the annotation may be wrong and the function right, so it runs as it did, and fails on record."""
+    served = serve("pass_upload", way="launcher")
 
     assert served.upload("/wrong", content=b"hello").status_code == 200
     (row,) = served.settled(1)
@@ -135,7 +149,7 @@ def test_C13_what_does_not_fit_the_signature_is_refused_while_the_client_listens
     async def endpoint(background_tasks: Tasks):
         background_tasks.add_task(work.read_upload, flie="a typo")
 
-    with site.client() as client, pytest.raises(WrongArguments, match="flie"):
+    with site.client() as client, pytest.raises(WrongArguments, match=r"read_upload\(file\).*'file'"):
         client.post("/")
 
     assert site.rows() == []
@@ -265,3 +279,28 @@ def test_C45_a_client_that_leaves_after_the_answer_takes_no_task_along(serve: An
     (row,) = served.settled(1)
     assert row.state == "succeeded"
     assert served.written("processed") == b"x" * LARGE
+
+
+def test_C45_cut_uploads_are_counted(site: Any, caplog: pytest.LogCaptureFixture):
+    """Nothing said so before."""
+    Tasks = site.Tasks
+
+    @site.app.post("/")
+    async def endpoint(file: UploadFile, background_tasks: Tasks):
+        raise AssertionError("not reached")
+
+    head = (
+        "POST / HTTP/1.1\r\nHost: site\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        f'Content-Length: {LARGE}\r\n\r\n--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    ).encode()
+    with caplog.at_level(logging.INFO, "afterwards"), serving(site) as port:
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as client:
+                client.sendall(head + b"x" * 500_000)
+                until(lambda: len(site.files()) == 1)
+        site.wait_for_requests(2)
+        until(lambda: site.files() == [], site.files)
+
+    counts = [int(found.group(1)) for line in caplog.messages if (found := re.search(r"\((\d+) so far", line))]
+    assert len(counts) == 2
+    assert counts[1] == counts[0] + 1

@@ -142,8 +142,12 @@ class Running:
     def request(self, method: str, path: str, *, timeout: float = PATIENCE) -> Any:
         """Return the decoded answer; a connection made before the server is ready waits in its socket."""
         request = urllib.request.Request(self.url + path, method=method)
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            return json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise
 
     def post(self, path: str) -> Any:
         return self.request("POST", path)

@@ -4,6 +4,7 @@ import json
 import threading
 
 import pytest
+
 from cli.processes import command, marks, until
 
 UNKNOWN = "0" * 36

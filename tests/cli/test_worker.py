@@ -79,8 +79,10 @@ def test_a_worker_that_is_told_to_stop_gives_back_what_takes_too_long(folder, se
 
 def test_a_second_signal_ends_all_processes_at_once(folder, serve, start, data):
     """Who is in a hurry says it twice."""
-    serve("--no-tasks").post("/sleep/600")
+    server = serve("--no-tasks")
     worker = start("worker", "program:app", "--processes", "2", "--drain", "600")
+    worker.says("Application startup complete", times=2)
+    server.post("/sleep/600")
     begun(folder)
     worker.process.send_signal(signal.SIGTERM)
     worker.says("Shutting down", times=2)

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from contract.hand import Hand
 
 from afterwards._store.contract import Store
 from afterwards._store.sqlite.store import SqliteStore
+from contract.hand import Hand
 
 Open = Callable[[], Store]
 

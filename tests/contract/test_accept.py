@@ -2,11 +2,11 @@
 
 import msgspec
 import pytest
-from contract.hand import NOW, new_task
 
 from afterwards._domain.tasks import AttemptState, TaskState
 from afterwards._store.contract import Accept, ThreadReply
 from afterwards.errors import BrokenRule
+from contract.hand import NOW, new_task
 
 
 def test_an_accepted_task_reads_back_as_it_was_given(store, hand):

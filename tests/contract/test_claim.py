@@ -1,10 +1,10 @@
 """Claims come in order, within limits, only for functions the worker has, and are on record before they run."""
 
 import pytest
-from contract.hand import HOUR, NOW, Hand, new_task
 
 from afterwards._domain.tasks import AttemptState, TaskState
 from afterwards._store.contract import ClaimTasks, Know, Rescue
+from contract.hand import HOUR, NOW, Hand, new_task
 
 
 def test_claims_come_by_priority_then_in_order_of_acceptance(hand):

@@ -1,9 +1,9 @@
 """The log of everything that happened: complete, in order, and resumable from any place in it."""
 
 import pytest
-from contract.hand import HOUR, NOW, chain, new_task
 
 from afterwards._domain.tasks import TaskState
+from contract.hand import HOUR, NOW, chain, new_task
 
 
 def live(hand):

@@ -4,11 +4,11 @@ import threading
 
 import msgspec
 import pytest
-from contract.hand import Hand, failure, new_task
 
 from afterwards._domain.tasks import AttemptState, Settlement, TaskState
 from afterwards._store.contract import Settle, ThreadReply
 from afterwards.errors import LeaseLost
+from contract.hand import Hand, failure, new_task
 
 
 def an_older_attempt(hand):

@@ -3,10 +3,10 @@
 from itertools import count
 
 import pytest
-from contract.hand import HOUR, NOW, Hand, chain, new_task
 
 from afterwards._domain.tasks import TaskState
 from afterwards._store.contract import Filter
+from contract.hand import HOUR, NOW, Hand, chain, new_task
 
 
 class File:

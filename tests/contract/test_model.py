@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from contract.conftest import open_sqlite
-from contract.hand import NOW, Hand, chain, new_task
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from afterwards._domain.tasks import FINAL, AttemptState, Claim, TaskState
 from afterwards.errors import LeaseLost
+from contract.conftest import open_sqlite
+from contract.hand import NOW, Hand, chain, new_task
 
 WORKERS = ("w1", "w2")
 

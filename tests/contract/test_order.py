@@ -1,9 +1,9 @@
 """Tasks of one request start one after another, and none of them waits for ever."""
 
 import pytest
-from contract.hand import NOW, chain, failure, new_task
 
 from afterwards._domain.tasks import TaskState
+from contract.hand import NOW, chain, failure, new_task
 
 ENDS = ["succeeded", "failed", "quarantined"]
 

@@ -3,10 +3,10 @@
 import threading
 
 import pytest
-from contract.hand import NOW, Hand, failure, new_task
 
 from afterwards._domain.tasks import AttemptState, TaskState
 from afterwards._store.contract import Renew, Rescue, Rescued, ThreadReply
+from contract.hand import NOW, Hand, failure, new_task
 
 
 def test_a_success_keeps_its_result(store, hand):

@@ -5,11 +5,11 @@ import queue
 import threading
 
 import pytest
-from contract.hand import Hand, chain, new_task
 
 from afterwards._domain.tasks import TaskState
 from afterwards._store.contract import Accept, CallbackReply, FutureReply, Reply, ThreadReply, ask
 from afterwards.errors import BrokenRule, Stopped
+from contract.hand import Hand, chain, new_task
 
 
 def test_many_threads_may_submit_at_once(store):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+
 from engine import jobs
 from engine.rig import Rig, rig
 

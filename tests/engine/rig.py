@@ -9,9 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from engine.clock import FakeClock
-from engine.jobs import DEADLINE
-
 from afterwards._domain.options import PLAIN_CALL, CallOptions
 from afterwards._domain.tasks import TaskRow, TaskState
 from afterwards._engine.engine import Engine, Settings
@@ -21,6 +18,8 @@ from afterwards._engine.teller import Teller
 from afterwards._engine.watchdog import Watchdog
 from afterwards._store.contract import Register, ask_blocking
 from afterwards._store.sqlite.store import SqliteStore
+from engine.clock import FakeClock
+from engine.jobs import DEADLINE
 
 KEY = bytes(range(32))
 
@@ -33,7 +32,13 @@ class Rig:
     """An engine that is registered and not started."""
 
     def __init__(
-        self, root: Path, store: SqliteStore, clock: FakeClock, *, reopen: Callable[[str], Any] = no_files, **settings: Any
+        self,
+        root: Path,
+        store: SqliteStore,
+        clock: FakeClock,
+        *,
+        reopen: Callable[[str], Any] = no_files,
+        **settings: Any,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -51,9 +56,7 @@ class Rig:
         self.runner = self.engine.runner
         self.teller = Teller(store=store, runner=self.runner, clock=clock)
         self.watchdog = Watchdog(runner=self.runner, clock=clock)
-        self.rescuer = Rescuer(
-            worker=self.engine.worker, store=store, presence=self.engine.presence, clock=clock
-        )
+        self.rescuer = Rescuer(worker=self.engine.worker, store=store, presence=self.engine.presence, clock=clock)
         self.changed = asyncio.Event()
         loop = asyncio.get_running_loop()
         store.watch(lambda _: loop.call_soon_threadsafe(self.changed.set))

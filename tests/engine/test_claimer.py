@@ -6,14 +6,14 @@ from pathlib import Path
 
 import apsw
 import pytest
-from engine import jobs
-from engine.rig import KEY, Rig, rig
 
 from afterwards._domain.ids import new_id
 from afterwards._domain.signing import Signer
 from afterwards._domain.tasks import TaskState
 from afterwards._engine.claimer import LOOK
 from afterwards._engine.lanes import Lane
+from engine import jobs
+from engine.rig import KEY, Rig, rig
 
 FORGED_TASK = """
 INSERT INTO task (id, name, state, queue, priority, arguments, signature, followed, on_error,

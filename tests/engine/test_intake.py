@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from engine import jobs
-from engine.rig import KEY, no_files
 
 from afterwards._domain.options import PLAIN_CALL
 from afterwards._domain.tasks import AttemptState, TaskState
 from afterwards._engine.engine import Engine, Settings
 from afterwards._engine.intake import Intake, Plan
-from afterwards._store.contract import Accept, CallbackReply
+from afterwards._store.contract import Accept, CallbackReply, Stopping, ask_blocking
 from afterwards._store.sqlite.store import SqliteStore
 from afterwards.errors import Stopped, StorageFull, StorageUnsure
+from engine import jobs
+from engine.rig import KEY, no_files
 
 
 class Started:
@@ -96,13 +96,11 @@ async def test_a_request_cancelled_just_as_its_answer_arrives_still_runs_its_tas
 
     def remember(command, reply):
         replies.append(reply)
+        reply.future.add_done_callback(lambda _: storing.cancel())  # before whoever waits is woken
         accept(command, reply)
 
     monkeypatch.setattr(started.engine, "accept", remember)
     storing = asyncio.create_task(started.intake.store(plan))
-    await asyncio.sleep(0)
-    replies[0].future.add_done_callback(lambda _: storing.cancel())
-
     with pytest.raises(asyncio.CancelledError):
         await storing
 
@@ -165,6 +163,13 @@ async def test_an_event_loop_that_is_closed_during_the_commit_does_not_leave_its
 
     await asyncio.to_thread(script)
     slow.go.set()
+    async with asyncio.timeout(jobs.DEADLINE):
+        with started.engine.hub.listen() as listener:
+            while started.store.task(ids[0]) is None:
+                await listener.wait(1.0)
+    await asyncio.to_thread(
+        ask_blocking, started.store, Stopping(worker="nobody", now=1)
+    )  # its answer has been dropped
     gc.collect()
 
     assert await started.ended(ids[0]) is TaskState.SUCCEEDED
@@ -176,9 +181,7 @@ async def test_a_refused_plan_frees_its_places(started: Started, monkeypatch, re
     monkeypatch.setattr(
         started.store,
         "submit",
-        lambda command, reply: (
-            reply.deliver(refusal) if type(command) is Accept else submit(command, reply)
-        ),
+        lambda command, reply: reply.deliver(refusal) if type(command) is Accept else submit(command, reply),
     )
     plan = started.plan()
 

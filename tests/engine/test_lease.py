@@ -5,8 +5,6 @@ import logging
 from pathlib import Path
 
 import pytest
-from engine import jobs
-from engine.rig import Rig, rig
 
 from afterwards._domain.ids import new_id
 from afterwards._domain.tasks import AttemptState, TaskState, WorkerInfo
@@ -15,6 +13,8 @@ from afterwards._engine.renewer import LEASE, ROUND, Renewer
 from afterwards._engine.rescuer import DOUBT, GRACE, Rescuer
 from afterwards._files.presence import Presence
 from afterwards._store.contract import ClaimTasks, Register, Renew, Rescue, Stopping, ask_blocking
+from engine import jobs
+from engine.rig import Rig, rig
 
 LONG = LEASE + GRACE / 1000 + 1  # seconds after which a lease has ended beyond doubt
 
@@ -154,9 +154,7 @@ async def test_of_two_rescuers_one_ends_a_worker(hands: Rig):
     dead = another(hands, present=False)
     id = hands.queue(jobs.give)
     claim_for(hands, dead, id)
-    second = Rescuer(
-        worker=hands.front.worker, store=hands.store, presence=hands.front.presence, clock=hands.clock
-    )
+    second = Rescuer(worker=hands.front.worker, store=hands.store, presence=hands.front.presence, clock=hands.clock)
 
     await asyncio.gather(hands.rescuer.round(), second.round())
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from engine.clock import FakeClock
-from engine.jobs import DEADLINE
 
 from afterwards._engine.loops import FAILED, Loop
+from engine.clock import FakeClock
+from engine.jobs import DEADLINE
 
 
 class Body:

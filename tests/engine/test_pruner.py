@@ -4,8 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-from engine import jobs
-from engine.rig import Rig
 
 from afterwards._domain.attempts import SECOND
 from afterwards._domain.ids import new_id
@@ -14,6 +12,8 @@ from afterwards._engine.intake import Intake
 from afterwards._engine.pruner import MOST, ROUND, Pruner
 from afterwards._files.staging import Staging
 from afterwards._files.stored import StoredFile, digest_of, path_of
+from engine import jobs
+from engine.rig import Rig
 
 KEEP = 3600.0  # seconds
 
@@ -82,9 +82,7 @@ async def test_a_full_batch_is_followed_by_the_next_at_once(hands: Rig, pruner: 
     assert MOST == 1_000
 
 
-async def test_what_a_dead_process_left_in_staging_goes_and_what_a_living_one_writes_stays(
-    hands: Rig, pruner: Pruner
-):
+async def test_what_a_dead_process_left_in_staging_goes_and_what_a_living_one_writes_stays(hands: Rig, pruner: Pruner):
     left = Staging(hands.root, new_id()).open()
     used = Staging(hands.root, hands.front.worker).open()
 

@@ -3,7 +3,6 @@
 import logging
 
 import pytest
-from engine import jobs
 
 from afterwards._domain import options
 from afterwards._domain.options import task
@@ -11,6 +10,7 @@ from afterwards._domain.signing import Signer
 from afterwards._engine.lanes import Lane
 from afterwards._engine.registry import Registry
 from afterwards.errors import UnstorableFunction
+from engine import jobs
 
 SIGNER = Signer(b"k" * 32)
 

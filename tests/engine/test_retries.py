@@ -4,13 +4,13 @@ import random
 from collections import Counter
 
 import pytest
-from engine import jobs
-from engine.rig import Rig
 
 from afterwards._domain.attempts import SECOND, Backoff, GiveUp, RetryAt, after_failure
 from afterwards._domain.options import TaskOptions
 from afterwards._domain.tasks import AttemptState, Claim, TaskState
 from afterwards._engine.outcomes import GivenBack, Raised, Returned, settlement
+from engine import jobs
+from engine.rig import Rig
 
 NOW = 1_800_000_000 * SECOND
 
@@ -93,6 +93,4 @@ def test_every_outcome_has_one_settlement():
     assert (fine.state, fine.result, fine.error) == (TaskState.SUCCEEDED, "1", None)
     assert (back.state, back.outcome) == (TaskState.QUEUED, AttemptState.RELEASED)
     assert after_failure(failures=1, max_attempts=1, now=NOW, backoff=Backoff(), chance=0.5) == GiveUp()
-    assert isinstance(
-        after_failure(failures=1, max_attempts=2, now=NOW, backoff=Backoff(), chance=0.5), RetryAt
-    )
+    assert isinstance(after_failure(failures=1, max_attempts=2, now=NOW, backoff=Backoff(), chance=0.5), RetryAt)

@@ -6,8 +6,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from engine import jobs
-from engine.rig import KEY, no_files
 
 from afterwards._domain.options import PLAIN_CALL
 from afterwards._domain.tasks import AttemptState, TaskState
@@ -16,6 +14,8 @@ from afterwards._engine.intake import Intake
 from afterwards._store.contract import Register
 from afterwards._store.sqlite.store import SqliteStore
 from afterwards.errors import Error, StorageFull, StorageUnsure
+from engine import jobs
+from engine.rig import KEY, no_files
 
 
 def start(root: Path, drain: float, loop: asyncio.AbstractEventLoop | None = None) -> tuple[Engine, Intake]:

@@ -5,13 +5,13 @@ import logging
 
 import msgspec
 import pytest
-from engine import jobs
-from engine.rig import Rig
 
 from afterwards._domain.tasks import Claim, TaskState
 from afterwards._engine import context, logs
 from afterwards._engine.context import MOST_LINES, Progress, Running
 from afterwards._engine.teller import ROUND
+from engine import jobs
+from engine.rig import Rig
 
 
 def told(hands: Rig, id: str, kind: str) -> list[dict]:

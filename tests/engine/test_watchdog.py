@@ -4,10 +4,10 @@ import asyncio
 import threading
 
 import pytest
-from engine import jobs
-from engine.rig import Rig
 
 from afterwards._engine.watchdog import IDLE, PATIENCE, ROUND
+from engine import jobs
+from engine.rig import Rig
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import urllib.parse
 from pathlib import Path
 
 import pytest
+
 from cli.processes import Data, Running, environment, until
 
 ROOT = Path(__file__).parents[2]

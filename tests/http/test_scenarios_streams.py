@@ -1,4 +1,4 @@
-"""Answers that take a while, and WebSockets: tasks start after the end of a stream, and whatever is added on the way."""
+"""Answers that take a while, and WebSockets: a stream's tasks start after its end, a WebSocket's at once."""
 
 import asyncio
 import json
@@ -130,8 +130,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_stream_takes_no_task_along(site
 
     async def chunks() -> AsyncIterator[bytes]:
         yield b"one"
-        while not left.is_set():
-            await asyncio.sleep(0.005)
+        await asyncio.to_thread(left.wait, work.DEADLINE)
         for _ in range(100):
             yield b"x" * 10_000
 

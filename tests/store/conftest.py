@@ -7,10 +7,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from contract.hand import Hand
-from store.faults import FaultyDisk
 
 from afterwards._store.sqlite.store import SqliteStore
+from contract.hand import Hand
+from store.faults import FaultyDisk
 
 _numbers = count()
 

@@ -12,12 +12,12 @@ import threading
 from pathlib import Path
 
 import apsw
-from contract.hand import new_task
-from store.faults import FaultyDisk, disk_error
 
 from afterwards._store.contract import Accept, CallbackReply, ask_blocking
 from afterwards._store.sqlite import writer
 from afterwards._store.sqlite.store import SqliteStore
+from contract.hand import new_task
+from store.faults import FaultyDisk, disk_error
 
 
 def main(path: Path, mode: str) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import apsw
 import pytest
-from contract.hand import Hand, new_task
-from store.faults import disk_error, full
 
 from afterwards._domain.tasks import NewTask, TaskState
 from afterwards._store.contract import Accept, ThreadReply
@@ -18,6 +16,8 @@ from afterwards._store.sqlite import session, writer
 from afterwards._store.sqlite.connection import Database
 from afterwards._store.sqlite.store import SqliteStore
 from afterwards.errors import StorageFull, StorageUnsure, StoreBusy
+from contract.hand import Hand, new_task
+from store.faults import disk_error, full
 
 GHOST = Path(__file__).with_name("ghost.py")
 

@@ -2,10 +2,10 @@
 
 import apsw
 import pytest
-from contract.hand import chain, new_task
 
 from afterwards._domain.tasks import TaskState
 from afterwards._store.sqlite.connection import Database
+from contract.hand import chain, new_task
 
 RUNNING = "(SELECT seq FROM task WHERE state = 'running')"
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import apsw
 import pytest
-from contract.hand import Hand, new_task
 
 from afterwards._store.sqlite import schema
 from afterwards._store.sqlite.place import check_file_system, check_library, file_system
 from afterwards._store.sqlite.store import SqliteStore
 from afterwards.errors import StoreRefused
+from contract.hand import Hand, new_task
 
 SCHEMAS = Path(__file__).parent / "schemas"
 

@@ -2,11 +2,11 @@
 
 import apsw
 import pytest
-from contract.hand import Hand, new_task
 
 from afterwards._domain.tasks import NewTask
 from afterwards._store.sqlite.connection import Database
 from afterwards._store.sqlite.sql import QUERIES
+from contract.hand import Hand, new_task
 
 GROWING = ("task", "attempt", "event", "file", "task_file")
 

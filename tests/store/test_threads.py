@@ -6,11 +6,11 @@ import sys
 import threading
 
 import pytest
-from contract.hand import Hand, new_task
 
 from afterwards._store.contract import Accept, ThreadReply
 from afterwards._store.sqlite import commands
 from afterwards.errors import Stopped
+from contract.hand import Hand, new_task
 
 
 def test_short_lived_threads_leave_no_connections_behind(store, hand):

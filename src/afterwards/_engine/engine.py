@@ -199,6 +199,10 @@ class Engine:
             cancelled = any(attempt.loop is not None for attempt in list(self.runner.active.values()))
             if not self.runner.wait_idle(CANCEL if cancelled else 0.0):
                 names = sorted({attempt.claim.name for attempt in list(self.runner.active.values())})
+                if not names:
+                    log.error("the disk does not take what the last tasks came to, so they will run again")
+                    self._close()
+                    return
                 log.warning("still running at the stop, to be run again by the next start: %s", ", ".join(names))
                 try:
                     threading.Thread(target=self._close_later, name="afterwards-close", daemon=True).start()

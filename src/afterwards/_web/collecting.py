@@ -22,6 +22,7 @@ from afterwards._engine.intake import Draft, Plan
 from afterwards._engine.unsaved import UnsavedTask
 from afterwards._files.pending import PendingFile
 from afterwards._files.promotion import demote, promote
+from afterwards._web.parts import refuse_bytes_for_uploads
 from afterwards._web.uploads import keep
 from afterwards.errors import HTTP_STATUS, Stopped, StorageFull, StorageUnsure, StoreBusy, Unstorable
 
@@ -60,6 +61,8 @@ class Gathering:
         system = self._system
         try:
             draft = system.intake.draft(function, args, kwargs, options, self._keep)
+            if self._strict:
+                refuse_bytes_for_uploads(function, draft.known.name, args, kwargs)
         except Unstorable as error:
             if self._strict:
                 raise
@@ -83,7 +86,7 @@ class Gathering:
             self._files.append(kept)
         return kept
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+    async def _leave(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """End the request's handler: commit when nothing raised, drop everything when something did."""
         if error is None and self.response is not None:
             await self.commit(self.response)
@@ -95,7 +98,7 @@ class Gathering:
 
     def put_on(self, stack: AsyncExitStack) -> None:
         """Come last on FastAPI's stack of function-scoped exits."""
-        stack.push_async_exit(self)
+        stack.push_async_exit(self._leave)
 
     async def commit(self, response: Response) -> None:
         """Store what was added. What the response itself carries is stored too, where it is ours to store."""
@@ -168,6 +171,8 @@ class Gathering:
             if isinstance(background, StarletteBackgroundTasks):
                 given += background.tasks
                 response.background = None
+                if hasattr(background, "_called"):  # one of ours, made by hand, has found its way
+                    background._called = True
             elif type(background) is BackgroundTask:
                 given.append(background)
                 response.background = None

@@ -11,6 +11,7 @@ The commit is put on FastAPI's own exit stack before the endpoint is called, so 
 
 import inspect
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -23,7 +24,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
+from afterwards._web.parts import single_files
 from afterwards.errors import UnsupportedVersion
+
+_NAME = "BackgroundTasks"  # in fastapi.dependencies.utils
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -43,7 +47,9 @@ class Opener(Protocol):
         """Answer a request."""
         ...
 
-    async def websocket(self, websocket: WebSocket, app: Callable[[WebSocket], Awaitable[None]], route: "Route") -> None:
+    async def websocket(
+        self, websocket: WebSocket, app: Callable[[WebSocket], Awaitable[None]], route: "Route"
+    ) -> None:
         """Serve a WebSocket."""
         ...
 
@@ -54,12 +60,14 @@ collecting: ContextVar[Collector | None] = ContextVar("afterwards_collecting", d
 class Route:
     """What is known of a route before its first request."""
 
-    __slots__ = ("_dependant", "_ours", "_uses")
+    __slots__ = ("_dependant", "_ours", "_single_files", "_uses", "told")
 
     def __init__(self, dependant: Dependant) -> None:
         self._dependant = dependant
         self._uses: bool | None = None
         self._ours: bool | None = None
+        self._single_files: frozenset[str] | None = None
+        self.told: set[str] = set()  # fields of which files were dropped, and the log says so
 
     def uses(self) -> bool:
         """Tell whether the endpoint or a dependency takes background tasks."""
@@ -73,6 +81,12 @@ class Route:
             self._look()
         return bool(self._ours)
 
+    def single_files(self) -> frozenset[str]:
+        """Return the form fields of which it takes one file."""
+        if self._single_files is None:
+            self._single_files = single_files(_flat(self._dependant))
+        return self._single_files
+
     def _look(self) -> None:
         found = [one for one in _flat(self._dependant) if one.background_tasks_param_name]
         self._uses = bool(found)
@@ -84,12 +98,12 @@ def _flat(dependant: Dependant) -> list[Dependant]:
 
 
 def _asks_for_ours(dependant: Dependant) -> bool:
-    call = dependant.call
-    if call is None:
+    call, name = dependant.call, dependant.background_tasks_param_name
+    if call is None or name is None:
         return False
-    for one in (inspect.unwrap(call), getattr(call, "__call__", None)):  # noqa: B004
+    for one in (inspect.unwrap(call), type(call).__call__):
         try:
-            annotation = utils.get_typed_signature(one).parameters[dependant.background_tasks_param_name].annotation
+            annotation = utils.get_typed_signature(one).parameters[name].annotation
         except (KeyError, TypeError, ValueError):
             continue
         while hasattr(annotation, "__metadata__") or hasattr(annotation, "__value__"):  # Annotated, or `type X = ...`
@@ -98,22 +112,9 @@ def _asks_for_ours(dependant: Dependant) -> bool:
     return False
 
 
-
 def is_wrapped(route: routing.APIRoute) -> bool:
     """Tell whether a route was made after this package was imported."""
     return getattr(route, "_afterwards", False)
-
-
-_ours: list[Route] = []
-
-
-def wanted() -> bool:
-    """Tell whether any route made so far asks for our class."""
-    while _ours:
-        if _ours[-1].ours():
-            return True
-        _ours.pop()
-    return False
 
 
 def install(opener: Opener) -> None:
@@ -126,13 +127,12 @@ def install(opener: Opener) -> None:
     if getattr(get_route_handler, "is_ours", False):
         return
     get_websocket_app = routing.get_websocket_app
-    native = utils.BackgroundTasks
+    native = getattr(utils, _NAME)
 
     def durable_route_handler(self: routing.APIRoute) -> Any:
         handler = get_route_handler(self)
         route = Route(self.dependant)
         self._afterwards = True  # type: ignore[attr-defined]
-        _ours.append(route)
 
         async def answer(request: Request) -> Response:
             return await opener.request(request, handler, route)
@@ -142,7 +142,6 @@ def install(opener: Opener) -> None:
     def durable_websocket_app(*args: Any, **kwargs: Any) -> Any:
         app = get_websocket_app(*args, **kwargs)
         route = Route(kwargs["dependant"] if "dependant" in kwargs else args[0])
-        _ours.append(route)
 
         async def serve(websocket: WebSocket) -> None:
             await opener.websocket(websocket, app, route)
@@ -151,16 +150,17 @@ def install(opener: Opener) -> None:
 
     def make() -> StarletteBackgroundTasks:
         collector = collecting.get()
-        return native() if collector is None else collector.make()
+        made: StarletteBackgroundTasks = native() if collector is None else collector.make()
+        return made
 
     durable_route_handler.is_ours = True  # type: ignore[attr-defined]
     routing.APIRoute.get_route_handler = durable_route_handler  # type: ignore[method-assign]
     routing.get_websocket_app = durable_websocket_app
-    utils.BackgroundTasks = make  # type: ignore[misc, assignment]
+    setattr(utils, _NAME, make)
     if not _works():
         routing.APIRoute.get_route_handler = get_route_handler  # type: ignore[method-assign]
         routing.get_websocket_app = get_websocket_app
-        utils.BackgroundTasks = native  # type: ignore[misc]
+        setattr(utils, _NAME, native)
         raise UnsupportedVersion(
             library="fastapi",
             found=fastapi.__version__,
@@ -178,8 +178,9 @@ def _works() -> bool:
         def make(self) -> StarletteBackgroundTasks:
             return marker
 
-    async def endpoint(tasks: StarletteBackgroundTasks) -> Response:
+    async def endpoint(request: Request, tasks: StarletteBackgroundTasks) -> Response:
         injected.append(tasks)
+        injected.append(isinstance(request.scope.get("fastapi_function_astack"), AsyncExitStack))
         return Response()
 
     async def receive() -> dict[str, Any]:
@@ -192,13 +193,13 @@ def _works() -> bool:
     router.add_api_route("/", endpoint)
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "root_path": ""}
     token = collecting.set(Marking())
+    call = fastapi.FastAPI(openapi_url=None, routes=router.routes)(scope, receive, send)
     try:
-        call = fastapi.FastAPI(openapi_url=None, routes=router.routes)(scope, receive, send)
-        try:
-            call.send(None)  # type: ignore[attr-defined]
-        except StopIteration:
-            return injected[:2] == [marker, "http.response.start"]
-        call.close()  # type: ignore[attr-defined]
-        return False
+        call.send(None)  # it waits for nothing, so this is all it takes
+    except StopIteration:
+        wrapped = all(is_wrapped(route) for route in router.routes if isinstance(route, routing.APIRoute))
+        return wrapped and injected[:3] == [marker, True, "http.response.start"]
     finally:
+        call.close()
         collecting.reset(token)
+    return False

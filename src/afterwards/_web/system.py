@@ -27,6 +27,7 @@ from afterwards._files.stored import StoredFile
 from afterwards._store.sqlite.store import SqliteStore
 from afterwards._web.collecting import Gathering
 from afterwards._web.injection import Handler, Route, collecting
+from afterwards._web.parts import warn_of_dropped
 from afterwards._web.tasks import Handle, injected
 from afterwards._web.uploads import Reception, keep, reopen
 from afterwards.errors import MissingFile, UnknownTask
@@ -144,6 +145,7 @@ class System:
             if _is_form(scope):
                 with Reception(self.staging, scope):
                     response = await handler(request)
+                warn_of_dropped(request, route.single_files(), route.told)
             else:
                 response = await handler(request)
         finally:

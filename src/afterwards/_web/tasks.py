@@ -12,7 +12,7 @@ from starlette.background import BackgroundTask
 from afterwards._domain.options import PLAIN_CALL, CallOptions
 from afterwards._domain.tasks import FINAL, Failure, TaskState
 from afterwards._domain.values import decode_result
-from afterwards.errors import TaskFailed, UnknownTask
+from afterwards.errors import TaskFailed
 
 if TYPE_CHECKING:
     from afterwards._web.collecting import After, Gathering

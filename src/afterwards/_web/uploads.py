@@ -8,6 +8,7 @@ handler of a request failed does the `Reception` look after what the parser left
 """
 
 import io
+import itertools
 import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -20,6 +21,7 @@ import starlette
 from starlette import formparsers
 from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from afterwards._domain.ids import new_id
 from afterwards._files.pending import Copied, PendingFile, Source
@@ -71,15 +73,21 @@ class Reception:
         self._token = receiving.set(self)
         return self
 
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._active = False
         if self._token is not None:
             receiving.reset(self._token)
         self._failed = error is not None
-        if not self._failed:
+        if error is None:
             self._spools = []
-        elif not self._on_stack:
-            self._discard()
+        else:
+            if self._spools and isinstance(error.__cause__ or error, ClientDisconnect):  # FastAPI calls it a bad body
+                cut = next(_cuts)
+                _log.info(
+                    "a client left in the middle of its upload; nothing was kept (%d so far in this process)", cut
+                )
+            if not self._on_stack:
+                self._discard()
 
     def _discard(self) -> None:
         """After a failure, close what the parser left open: a client that went away, a cancelled request."""
@@ -90,6 +98,7 @@ class Reception:
             threading.Thread(target=_close_all, args=(left,), name="afterwards-discard").start()
 
 
+_cuts = itertools.count(1)
 receiving: ContextVar[Reception | None] = ContextVar("afterwards_receiving", default=None)
 
 

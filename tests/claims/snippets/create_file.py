@@ -46,7 +46,7 @@ async def dependency(bg=Depends(common), file_name: str = "example.txt", content
 
 
 async def note(text: str, **more: str):
-    with open("notes", "a") as notes:
+    with open("notes", "a") as notes:  # noqa: ASYNC230
         notes.write(" ".join([text, *(f"{key}={value}" for key, value in sorted(more.items()))]) + "\n")
 
 

