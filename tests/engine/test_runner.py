@@ -219,8 +219,8 @@ async def test_an_outcome_that_the_disk_cannot_take_is_offered_until_it_is_store
 
     def full(command, reply):
         if type(command) is Settle:
-            loop.call_soon_threadsafe(refused.put_nowait, command)
             reply.deliver(StorageFull("the disk is full"))
+            loop.call_soon_threadsafe(refused.put_nowait, command)
         else:
             submit(command, reply)
 

@@ -1,0 +1,63 @@
+"""What the crashed servers do, and the ledger in which their handlers say so.
+
+A line is one write with O_APPEND: it survives the death of its process, and lines of several do not mix.
+"""
+
+import asyncio
+import hashlib
+import os
+import time
+from pathlib import Path
+
+from fastapi import UploadFile
+
+LEDGER = Path(os.environ["CRASH_LEDGER"]) if "CRASH_LEDGER" in os.environ else None
+
+
+def tell(*words: object) -> None:
+    assert LEDGER is not None
+    descriptor = os.open(LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(descriptor, (" ".join(map(str, words)) + "\n").encode())
+    os.close(descriptor)
+
+
+def digest(key: str, content: bytes) -> str:
+    return hashlib.sha256(key.encode() + content).hexdigest()
+
+
+def plain(key: str, pause: float) -> str:
+    tell("start", key, os.getpid())
+    time.sleep(pause)
+    found = digest(key, b"")
+    tell("end", key, os.getpid(), found)
+    return found
+
+
+async def coroutine(key: str, pause: float) -> str:
+    tell("start", key, os.getpid())
+    await asyncio.sleep(pause)
+    found = digest(key, b"")
+    tell("end", key, os.getpid(), found)
+    return found
+
+
+def received(key: str, file: UploadFile) -> str:
+    tell("start", key, os.getpid())
+    found = digest(key, file.file.read())
+    tell("end", key, os.getpid(), found)
+    return found
+
+
+def poison(key: str) -> None:
+    tell("start", key, os.getpid())
+    os._exit(9)
+
+
+def hold(key: str, gate: str) -> str:
+    """Last until a file appears."""
+    tell("start", key, os.getpid())
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    found = digest(key, b"")
+    tell("end", key, os.getpid(), found)
+    return found
