@@ -14,14 +14,15 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import apsw
+
+from afterwards._domain.tasks import FINAL, AttemptState, TaskState
 from crash.work import digest
 from support.data import Data
 from support.server import Program
-
-from afterwards._domain.tasks import FINAL, AttemptState, TaskState
 
 DEADLINE = 20.0  # seconds
 
@@ -204,7 +205,7 @@ class Harness:
         waits = []
         for id, _ in self.promises.values():
             attempts = self.data.reads.attempts(id)
-            for one, following in zip(attempts, attempts[1:], strict=False):
+            for one, following in pairwise(attempts):
                 if one.state is AttemptState.INTERRUPTED:
                     began = following.started_at / 1e6
                     up = max((ready for ready in self.ready if ready <= began), default=began)

@@ -4,9 +4,9 @@ import http.client
 import statistics
 
 import pytest
-from crash.harness import Harness
 
 from afterwards._domain.tasks import AttemptState, TaskState
+from crash.harness import Harness
 
 
 def kill_many_times(harness: Harness, rounds: int, record_property) -> None:

@@ -28,6 +28,8 @@ if "fork" in sys.argv:
         os.close(read)
         os.write(write, b".")
         sys.stdin.buffer.read()
+        from afterwards._domain.ids import new_id
+        print("lives" if Presence(Path(sys.argv[1]), new_id()).lives(sys.argv[2]) else "dead", flush=True)
         os._exit(0)
     os.read(read, 1)
     print(child, flush=True)
@@ -105,7 +107,10 @@ def test_a_forked_child_does_not_keep_its_dead_parent_alive(tmp_path, own: Prese
 
         os.kill(child, 0)  # it is still there
         assert not own.lives(worker)
-        os.kill(child, signal.SIGKILL)
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+        assert line(process) == "dead"  # and the child sees it, too, if it starts something of its own
 
 
 def test_a_forked_child_forgets_what_its_parent_holds_and_leaves_its_files(tmp_path, own: Presence):

@@ -6,12 +6,18 @@ import logging
 import msgspec
 import pytest
 
+from afterwards._domain.options import PLAIN_CALL
 from afterwards._domain.tasks import Claim, TaskState
 from afterwards._engine import context, logs
 from afterwards._engine.context import MOST_LINES, Progress, Running
+from afterwards._engine.engine import Engine, Settings
+from afterwards._engine.intake import Intake
 from afterwards._engine.teller import ROUND
+from afterwards._store.contract import Know, ask
+from afterwards._store.sqlite.store import SqliteStore
 from engine import jobs
-from engine.rig import Rig
+from engine.clock import FakeClock
+from engine.rig import KEY, Rig, no_files
 
 
 def told(hands: Rig, id: str, kind: str) -> list[dict]:
@@ -68,6 +74,63 @@ async def test_odd_values_of_progress_do_not_leave_the_task_without_an_end(hands
     assert row.state is TaskState.SUCCEEDED
     [data] = told(hands, row.id, "progress")
     assert data == {"done": 0.5, "total": float(2**70), "message": "file ?", "unit": "?"}
+
+
+async def test_a_running_engine_stores_progress_four_times_a_second_and_not_more(tmp_path):
+    """However often it is reported: each is a transaction, and would be an event for everyone who watches."""
+    clock = FakeClock()
+    store = SqliteStore(tmp_path / "afterwards.db")
+    engine = Engine(root=tmp_path, store=store, key=KEY, settings=Settings(drain=0), reopen=no_files, clock=clock)
+    engine.start(asyncio.get_running_loop())
+    intake = Intake(engine)
+    draft = intake.draft(jobs.hold, (), {}, PLAIN_CALL, lambda *_: None)
+    plan = intake.plan([draft])
+    await intake.store(plan)
+    plan.start()
+    assert await asyncio.to_thread(jobs.begun.acquire, timeout=jobs.DEADLINE)
+    [attempt] = engine.runner.active.values()
+
+    async def dones(number: int) -> list[int]:
+        """What has been stored once there is so much, and whatever is on its way has arrived."""
+        async with asyncio.timeout(jobs.DEADLINE):
+            while True:
+                for _ in range(5):  # turns of the engine's loop, each followed by a commit
+                    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asyncio.sleep(0), engine._loop))
+                    await ask(store, Know(worker=engine.worker, names=()))
+                found = [event.data["done"] for event in store.events(0, task=draft.id) if event.kind == "progress"]
+                if len(found) >= number:
+                    return found
+
+    attempt.report({"done": 0})
+    assert await dones(1) == [0]
+    for number in range(1, 6):
+        attempt.report({"done": number})
+        assert await dones(1) == [0]
+    clock.advance(ROUND)
+    assert await dones(2) == [0, 5]
+
+    jobs.gate.set()
+    await asyncio.to_thread(engine.stop)
+
+
+def test_what_is_told_and_what_is_taken_wait_for_each_other():
+    """Python may switch threads between taking the newest progress and forgetting it."""
+    entered = []
+
+    class Lock:
+        def __enter__(self) -> None:
+            entered.append(True)
+
+        def __exit__(self, *_: object) -> None: ...
+
+    claim = Claim(id="i", name="n", attempt=1, token="t", arguments="", signature="", created_at=1, started_at=1)
+    attempt = Running(claim, told=lambda: None, lock=Lock())
+
+    attempt.report({"done": 1})
+    attempt.log(1, "INFO", "logger", "line")
+    attempt.take(1)
+
+    assert len(entered) == 3
 
 
 @pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf"), "many", None])

@@ -86,18 +86,15 @@ class Intake:
         arguments = encode(function, known.name, args, kwargs, keep_file)
         return Draft(known, arguments, tuple(files), options, new_id(), engine.clock.now())
 
-    def plan(
-        self, drafts: Sequence[Draft], *, after: str | None = None, held: bool = False, open: bool = False
-    ) -> "Plan":
+    def plan(self, drafts: Sequence[Draft], *, after: str | None = None, held: bool = False) -> "Plan":
         """Decide how the tasks of one request are stored.
 
         Args:
             drafts: In the order they were added. Each waits for the one before it, unless it says otherwise.
             after: The task the first one follows.
             held: They must not start before their response has been sent, which may take long.
-            open: More tasks may follow the last one.
         """
-        return Plan(self._engine, drafts, after=after, held=held, open=open)
+        return Plan(self._engine, drafts, after=after, held=held)
 
     async def store(self, plan: "Plan", files: Sequence[Stored] = (), *, late: bool = False) -> None:
         """Bring a plan onto stable storage.
@@ -181,7 +178,7 @@ def _told(answer: Any) -> None:
 class Plan:
     """The rows of one request, and the attempts that start with them."""
 
-    def __init__(self, engine: Engine, drafts: Sequence[Draft], *, after: str | None, held: bool, open: bool) -> None:
+    def __init__(self, engine: Engine, drafts: Sequence[Draft], *, after: str | None, held: bool) -> None:
         self._engine = engine
         self._submitted = False
         self.claims: list[Claim] = []
@@ -192,7 +189,7 @@ class Plan:
         last = len(drafts) - 1
         for place, draft in enumerate(drafts):
             before = None if draft.options.parallel else (drafts[place - 1].id if place else after)
-            followed = open if place == last else not drafts[place + 1].options.parallel
+            followed = place < last and not drafts[place + 1].options.parallel
             self.tasks.append(self._task(draft, before, followed=followed, sequence=sequence, held=held))
 
     def _task(self, draft: Draft, before: str | None, *, followed: bool, sequence: str | None, held: bool) -> NewTask:

@@ -123,9 +123,8 @@ class Gathering:
             self._hook(response, plan, own)
 
     async def _store(self, *, held: bool) -> Plan:
-        plan = self._system.intake.plan(self._drafts, held=held, open=held)
-        if held:  # a stream may add more, each to come after the one before it
-            self._last = self._drafts[-1].id
+        plan = self._system.intake.plan(self._drafts, held=held)
+        self._last = self._drafts[-1].id  # what is added later, by a stream or an exit, comes after it
         if not self._files:
             await self._system.intake.store(plan)
         else:
@@ -150,7 +149,7 @@ class Gathering:
         """Store one task while the caller waits: there is no later moment at which it could be told."""
         after = self._after if self._after is not None and not self._after.begun else None
         before = None if draft.options.parallel else self._last
-        plan = self._system.intake.plan([draft], after=before, held=after is not None, open=True)
+        plan = self._system.intake.plan([draft], after=before, held=after is not None)
         stored = promote(self._files, self._system.root) if self._files else []
         try:
             self._system.intake.store_blocking(plan, stored, late=True)

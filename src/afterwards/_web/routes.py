@@ -218,7 +218,10 @@ def add_routes(app: FastAPI, system: System, guard: Any, *, docs: bool) -> None:
     routes = Routes(system)
 
     class Plain(ProblemRoute):
-        """Ours."""
+        """Ours. Standing before the application's own routes, it lets their requests pass as quickly as it can."""
+
+        def matches(self, scope: Scope) -> tuple[Match, Scope]:
+            return super().matches(scope) if system.prefix in scope["path"] else (Match.NONE, {})
 
     Plain.system = system
 
@@ -226,7 +229,8 @@ def add_routes(app: FastAPI, system: System, guard: Any, *, docs: bool) -> None:
         """Another route on the same path, so that only those who ask for tracebacks meet the admin rule."""
 
         def matches(self, scope: Scope) -> tuple[Match, Scope]:
-            asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("traceback", [""])[-1]
+            query = scope.get("query_string", b"")
+            asked = parse_qs(query.decode("latin-1")).get("traceback", [""])[-1] if b"traceback" in query else ""
             if asked.lower() not in ("1", "true", "on", "yes", "t", "y"):
                 return Match.NONE, {}
             return super().matches(scope)
