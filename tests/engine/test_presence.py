@@ -222,6 +222,20 @@ def test_a_link_in_place_of_the_folder_is_refused(tmp_path):
         Presence(tmp_path, new_id())
 
 
+def test_signing_off_twice_closes_nothing_of_others(tmp_path):
+    """The number of a closed descriptor belongs to the next file that is opened: the database, say."""
+    presence = Presence(tmp_path, new_id())
+    presence.close()
+    read, write = os.pipe()
+
+    presence.close()
+
+    os.write(write, b"x")
+    assert os.read(read, 1) == b"x"
+    os.close(read)
+    os.close(write)
+
+
 def test_signing_off_leaves_nothing(tmp_path):
     presence = Presence(tmp_path, new_id())
     descriptor = presence._descriptor

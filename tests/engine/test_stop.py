@@ -88,26 +88,6 @@ def test_plain_functions_beyond_the_limit_go_on_and_free_the_worker_when_they_en
     assert look(tmp_path, id) == (TaskState.SUCCEEDED, 0, [AttemptState.SUCCEEDED])
 
 
-def test_what_a_stopped_process_left_is_released_by_the_next_and_not_counted(tmp_path):
-    """Killed at the end of its patience by whoever asked it to stop."""
-    engine, intake = start(tmp_path, drain=0)
-    id = run(intake, jobs.hold)
-    assert jobs.begun.acquire(timeout=jobs.DEADLINE)
-    engine.stop()
-    engine.presence.close()  # as the end of the process would
-
-    other, _ = start(tmp_path, drain=0)
-    try:
-        assert jobs.begun.acquire(timeout=jobs.DEADLINE)  # it has begun again
-    finally:
-        jobs.gate.set()
-        other.stop()
-
-    state, interruptions, attempts = look(tmp_path, id)
-    assert (state, interruptions) == (TaskState.SUCCEEDED, 0)
-    assert attempts == [AttemptState.RELEASED, AttemptState.SUCCEEDED]
-
-
 def test_stopping_leaves_no_thread_and_may_be_done_twice(tmp_path):
     before = threads()
     engine, intake = start(tmp_path, drain=1)

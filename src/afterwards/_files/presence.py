@@ -48,6 +48,7 @@ class Presence:
         self._lock = self._path(worker, "lock")
         self._pipe = self._path(worker, "wake")
         self._process = os.getpid()
+        self._closed = False
         try:
             DISK.make_folder(self._folder)
             self._descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o600)
@@ -110,9 +111,10 @@ class Presence:
             self._path(worker, "lock").unlink(missing_ok=True)
 
     def close(self) -> None:
-        """End our own presence."""
-        if os.getpid() != self._process:
-            return  # it is the parent's
+        """End our own presence; doing it twice changes nothing."""
+        if os.getpid() != self._process or self._closed:
+            return  # it is the parent's; or the descriptors' numbers may be somebody else's by now
+        self._closed = True
         self.forget(self._worker)
         os.close(self.descriptor)
         with _guard:
