@@ -150,9 +150,10 @@ class Model(RuleBasedStateMachine):
         assert sorted(one.id for one in rescued) == sorted(task.id for task in held)
         for task in held:
             task.worker = None
-            task.attempts[-1] = AttemptState.RELEASED if stopped else AttemptState.INTERRUPTED
-            task.interruptions += not stopped
-            quarantined = not stopped and task.interruptions >= task.max_interruptions
+            released = stopped and task.max_interruptions > 1  # at most once: it may have begun
+            task.attempts[-1] = AttemptState.RELEASED if released else AttemptState.INTERRUPTED
+            task.interruptions += not released
+            quarantined = not released and task.interruptions >= task.max_interruptions
             task.move(TaskState.QUARANTINED if quarantined else TaskState.QUEUED)
             if quarantined:
                 self.ended(task)

@@ -79,9 +79,20 @@ def test_at_most_once_never_runs_again_after_an_interruption(store, hand):
     assert hand.claim() == []
 
 
+def test_what_may_run_only_once_is_quarantined_although_its_worker_was_told_to_stop(store, hand):
+    """It had begun: at most once means that nobody begins it again without asking."""
+    [id] = hand.add(new_task(max_interruptions=1))
+    hand.one()
+    hand.stopping()
+
+    [rescued] = hand.rescue()
+
+    assert (rescued.state, hand.state(id)) == (TaskState.QUARANTINED, TaskState.QUARANTINED)
+
+
 def test_what_a_stopping_worker_still_holds_is_released_and_not_counted(store, hand):
     """A deployment is no evidence against a task, however often it happens."""
-    [id] = hand.add(new_task(max_interruptions=1))
+    [id] = hand.add(new_task(max_interruptions=2))
 
     for _ in range(4):
         hand.one()

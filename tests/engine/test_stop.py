@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from afterwards._domain.options import PLAIN_CALL
+from afterwards._domain.options import PLAIN_CALL, CallOptions
 from afterwards._domain.tasks import AttemptState, TaskState
 from afterwards._engine.engine import Engine, Settings
 from afterwards._engine.intake import Intake
@@ -25,8 +25,8 @@ def start(root: Path, drain: float, loop: asyncio.AbstractEventLoop | None = Non
     return engine, Intake(engine)
 
 
-def run(intake: Intake, function, *args) -> str:
-    draft = intake.draft(function, args, {}, PLAIN_CALL, lambda *_: None)
+def run(intake: Intake, function, *args, options: CallOptions = PLAIN_CALL) -> str:
+    draft = intake.draft(function, args, {}, options, lambda *_: None)
     plan = intake.plan([draft])
     intake.store_blocking(plan)
     plan.start()
@@ -71,6 +71,18 @@ async def test_async_tasks_beyond_the_limit_are_cancelled_and_given_back(tmp_pat
 
     assert jobs.journal == ["held was cancelled"]
     assert look(tmp_path, id) == (TaskState.QUEUED, 0, [AttemptState.RELEASED])
+
+
+async def test_a_task_that_may_run_only_once_is_not_given_back_when_it_had_begun(tmp_path):
+    """At most once: nobody knows how far it got, so a person decides."""
+    engine, intake = start(tmp_path, drain=0, loop=asyncio.get_running_loop())
+    once = CallOptions(at_most_once=True)
+    id = await asyncio.to_thread(lambda: run(intake, jobs.hold_async, options=once))
+    assert await asyncio.to_thread(jobs.begun.acquire, timeout=jobs.DEADLINE)
+
+    await asyncio.to_thread(engine.stop)
+
+    assert look(tmp_path, id) == (TaskState.QUARANTINED, 1, [AttemptState.INTERRUPTED])
 
 
 def test_plain_functions_beyond_the_limit_go_on_and_free_the_worker_when_they_end(tmp_path, caplog):

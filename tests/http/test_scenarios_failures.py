@@ -377,4 +377,5 @@ async def test_a_request_cancelled_in_its_endpoint_leaves_nothing(site: Site):
 
     await until_async(lambda: site.files() == [], site.files)
     assert site.rows() == []
-    assert site.afterwards._system.engine.lanes.busy() == 0
+    lanes = site.afterwards._system.engine.lanes
+    await until_async(lambda: lanes.busy() == 0, lanes.busy)  # a claim holds all free places for a moment

@@ -69,6 +69,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     failures: int = 0
     interruptions: int = 0
     max_attempts: int = 1
+    max_interruptions: int = 3  # 1: at most once
     followed: bool = False
 
 

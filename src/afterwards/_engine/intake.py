@@ -153,9 +153,13 @@ class _PlanReply(FutureReply):
         self._plan = plan
 
     def deliver(self, answer: Any) -> None:
-        if not self.future.done():
+        if self.future.done():
+            self.dropped(answer)
+        else:
             super().deliver(answer)
-        elif isinstance(answer, StorageUnsure):
+
+    def dropped(self, answer: Any) -> None:
+        if isinstance(answer, StorageUnsure):
             self._plan.give_back()
         elif isinstance(answer, BaseException):
             self._plan.give_up()
@@ -196,6 +200,7 @@ class Plan:
         engine, known, call = self._engine, draft.known, draft.options
         options = known.options
         signature = engine.signer.task(draft.id, known.name, draft.arguments)
+        max_interruptions = 1 if call.at_most_once else options.max_interruptions
         state, attempt, worker, token, started_at = TaskState.QUEUED, 0, None, None, None
         if before is not None:
             state = TaskState.WAITING
@@ -217,6 +222,7 @@ class Plan:
                 created_at=draft.created_at,
                 started_at=started_at,
                 max_attempts=options.retries + 1,
+                max_interruptions=max_interruptions,
                 followed=followed,
             )
             self.claims.append(claim)
@@ -235,7 +241,7 @@ class Plan:
             followed=followed,
             on_error=call.on_error,
             max_attempts=options.retries + 1,
-            max_interruptions=1 if call.at_most_once else options.max_interruptions,
+            max_interruptions=max_interruptions,
             attempt=attempt,
             worker=worker,
             token=token,

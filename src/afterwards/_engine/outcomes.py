@@ -34,6 +34,7 @@ class GivenBack:
     """The attempt was ended because its process stops."""
 
     reason: str
+    begun: bool = False  # its code may have run
 
 
 Outcome = Returned | Raised | GivenBack
@@ -46,7 +47,10 @@ def settlement(
     match outcome:
         case Returned(result):
             return _ended(claim, AttemptState.SUCCEEDED, TaskState.SUCCEEDED, now, result=result)
-        case GivenBack(reason):
+        case GivenBack(reason, begun):
+            if begun and claim.max_interruptions <= 1:  # at most once: nobody knows how far it got
+                failure = Failure(type="interrupted", message=reason)
+                return _ended(claim, AttemptState.INTERRUPTED, TaskState.QUARANTINED, now, failure=failure)
             failure = Failure(type="released", message=reason)
             return _ended(claim, AttemptState.RELEASED, TaskState.QUEUED, now, failure=failure)
         case Raised(error, final):

@@ -129,7 +129,7 @@ class Runner:
             if attempt.loop is not None and attempt.loop.is_closed():
                 known = self._registry.named(attempt.claim.name)
                 assert known is not None
-                self._end(known, attempt, GivenBack("its event loop was closed"))
+                self._end(known, attempt, GivenBack("its event loop was closed", begun=True))
 
     def wait_idle(self, seconds: float | None) -> bool:
         """Block until every attempt is settled on stable storage, and start nothing more from that moment on.
@@ -172,11 +172,11 @@ class Runner:
             outcome: Outcome = Returned(encode_result(value, known.name))
         except asyncio.CancelledError as error:
             if attempt.released or attempt.lost or self._is_cancelled_by_others(attempt.claim):
-                outcome = GivenBack("the program was stopped before it was finished")
+                outcome = GivenBack("the program was stopped before it was finished", begun=True)
             else:
                 outcome = Raised(error)
         except GeneratorExit:  # nobody will ever go on with this coroutine
-            outcome = GivenBack("its event loop was closed")
+            outcome = GivenBack("its event loop was closed", begun=True)
         except _UNRUNNABLE as error:
             outcome = Raised(error, final=True)
         except BaseException as error:  # noqa: BLE001 - SystemExit of a task must not end the server

@@ -187,6 +187,9 @@ class Reply:
         """Take the answer, or the exception."""
         raise NotImplementedError
 
+    def dropped(self, answer: Any) -> None:
+        """Take note, on the store's thread, of an answer that came after the loop was closed."""
+
 
 class FutureReply(Reply):
     """Resolves an asyncio future on its own loop."""

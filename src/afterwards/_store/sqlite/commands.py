@@ -252,7 +252,7 @@ def _rescue(connection: apsw.Connection, command: contract.Rescue) -> list[contr
 
 
 def _interrupted(held: _Held, command: contract.Rescue, *, stopped: bool) -> Settlement:
-    if stopped:
+    if stopped and held.max_interruptions > 1:  # at most once: it may have begun
         outcome, state = AttemptState.RELEASED, TaskState.QUEUED
     else:
         outcome = AttemptState.INTERRUPTED

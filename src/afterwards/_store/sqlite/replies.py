@@ -26,7 +26,8 @@ def deliver(answers: Sequence[tuple[Reply, Any]]) -> None:
         try:
             loop.call_soon_threadsafe(_deliver_all, some)
         except RuntimeError:  # the loop was closed: whoever waited there is gone
-            log.debug("dropped %d answers for a closed loop", len(some))
+            for reply, answer in some:
+                reply.dropped(answer)
     _deliver_all(here)
 
 

@@ -2,7 +2,8 @@
 SELECT json_group_array(json_object(
          'id', id, 'name', name, 'attempt', attempt, 'token', token, 'arguments', arguments, 'signature', signature,
          'created_at', created_at, 'started_at', started_at, 'failures', failures, 'interruptions', interruptions,
-         'max_attempts', max_attempts, 'followed', json(iif(followed, 'true', 'false')))
+         'max_attempts', max_attempts, 'max_interruptions', max_interruptions,
+         'followed', json(iif(followed, 'true', 'false')))
          ORDER BY priority DESC, seq)
   FROM task
  WHERE worker = :worker AND state = 'running'
