@@ -78,7 +78,7 @@ class DamagedArguments(Error):
     def __init__(self, *, what: str, reason: str) -> None:
         super().__init__(
             f"{what} cannot be read back: {reason}. If a class or a signature changed since, "
-            "bring the old shape back, or cancel the task and queue it anew."
+            "bring the old shape back, or add the task anew."
         )
 
 
@@ -108,7 +108,7 @@ class MissingFile(Error):
     def __init__(self, *, id: str, name: str | None, path: object) -> None:
         super().__init__(
             f"file {id} ({name or 'without a name'}) is gone: there is no {path}. Somebody removed it, or the data "
-            "directory was not copied as a whole. Bring it back from a backup and retry the task, or cancel the task."
+            "directory was not copied as a whole. Bring it back from a backup and retry the task."
         )
 
 
@@ -120,7 +120,7 @@ class DamagedFile(Error):
     def __init__(self, *, id: str, name: str | None, path: object, problem: str) -> None:
         super().__init__(
             f"file {id} ({name or 'without a name'}) is damaged: {problem} ({path}). Something other than Afterwards "
-            "changed it. Bring it back from a backup and retry the task, or cancel the task."
+            "changed it. Bring it back from a backup and retry the task."
         )
 
 

@@ -138,7 +138,7 @@ async def test_a_function_with_a_wrong_signature_is_never_imported(tmp_path, han
         sys.path.remove(str(tmp_path))
 
     assert "planted" not in sys.modules
-    assert "wrong signature" in caplog.text
+    assert "Put the right key back" in caplog.text
     assert hands.state(id) is TaskState.QUEUED
 
 

@@ -337,3 +337,17 @@ def test_requests_do_not_wait_for_each_others_tasks(site: Site):
         site.settled(2)
 
     assert work.journal == [2, 1]
+
+
+def test_an_endpoint_may_return_the_handle(site: Site):
+    """The shortest honest answer: which task it is and where to follow it."""
+    Tasks = site.Tasks
+
+    @site.app.post("/")
+    async def endpoint(background_tasks: Tasks):
+        return background_tasks.add_task(work.note, "x")
+
+    with site.client() as client:
+        answer = client.post("/").json()
+
+    assert answer["url"] == f"/afterwards/tasks/{answer['id']}"

@@ -107,7 +107,7 @@ def test_a_failed_sync_tells_everybody_that_the_outcome_is_unknown(open_store, d
         store.submit(Accept(tasks=(task,)), reply)
 
     for reply in replies:
-        with pytest.raises(StorageUnsure, match=r"unknown.*Idempotency-Key"):
+        with pytest.raises(StorageUnsure, match=r"unknown.*before sending it again"):
             reply.wait()
     assert "unknown" in (store.health() or "")
     assert hand.state(before) is TaskState.QUEUED  # reading goes on

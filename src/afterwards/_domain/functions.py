@@ -68,7 +68,7 @@ def resolve(name: str) -> Callable[..., object]:
         raise UnknownFunction(
             function=name,
             reason=f"the name leads to a value of type {type(found).__qualname__}, which cannot be called",
-            remedy="Give the function back its name, or cancel the task.",
+            remedy="Give the function back its name; until then the task waits.",
         )
     return found
 
@@ -219,7 +219,7 @@ def _follow(name: str) -> object:
         raise UnknownFunction(
             function=name,
             reason=f"{missing}",
-            remedy="Bring it back under this name, or cancel the task; until then it waits.",
+            remedy="Bring it back under this name; until then it waits.",
         ) from None
 
 

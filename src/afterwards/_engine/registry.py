@@ -100,7 +100,12 @@ class Registry:
             if not self.is_new(name):
                 continue
             if signature != self._signer.function(name):
-                log.error("function %r in the store has a wrong signature and is ignored: it was written by hand", name)
+                log.error(
+                    "tasks of %r wait, because the signature of that name in the database is not of this data "
+                    "directory's key: the row was written by hand, or the file `key` was replaced. "
+                    "Put the right key back.",
+                    name,
+                )
                 self._missing.add(name)
                 continue
             if name in self._by_name or self._find(name):

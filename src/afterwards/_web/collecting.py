@@ -17,6 +17,7 @@ from starlette.background import BackgroundTasks as StarletteBackgroundTasks
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from afterwards._domain.documents import hidden
 from afterwards._domain.options import CallOptions
 from afterwards._engine.intake import Draft, Plan
 from afterwards._engine.unsaved import UnsavedTask
@@ -81,7 +82,7 @@ class Gathering:
         return draft
 
     def _keep(self, value: object, function: str) -> PendingFile | None:
-        kept = keep(value, self._system.staging, function=function, argument="an argument")
+        kept = keep(value, self._system.staging, function=function, argument="(an upload)")
         if kept is not None:
             self._files.append(kept)
         return kept
@@ -118,7 +119,8 @@ class Gathering:
                 plan = await self._store(held=streamed)
             except (StorageFull, StorageUnsure, StoreBusy, Stopped) as error:
                 headers = {"Retry-After": "1"}
-                raise HTTPException(HTTP_STATUS[error.code], str(error), headers=headers) from error
+                told = hidden(str(error), self._system.hidden_folder)
+                raise HTTPException(HTTP_STATUS[error.code], told, headers=headers) from error
         if plan is not None or self._unsaved or (streamed and self._injected is not None):
             self._hook(response, plan, own)
 

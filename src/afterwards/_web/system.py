@@ -111,7 +111,7 @@ class System:
         files: list[PendingFile] = []
 
         def keep_file(value: object, function: str) -> PendingFile | None:
-            kept = keep(value, self.staging, function=function, argument="an argument")
+            kept = keep(value, self.staging, function=function, argument="(an upload)")
             if kept is not None:
                 files.append(kept)
             return kept

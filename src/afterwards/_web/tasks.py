@@ -1,7 +1,7 @@
 """The `BackgroundTasks` that endpoints are given, and the handles it returns."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, cast
 
@@ -65,6 +65,11 @@ class Handle:
             failure = None if row.error is None else msgspec.json.decode(row.error, type=Failure)
             raise TaskFailed(task=self.id, name=row.name, state=row.state.value, failure=failure)
         return decode_result(row.result or "null")
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Yield what an endpoint that returns the handle answers: its id and its URL."""
+        yield "id", self.id
+        yield "url", self.url
 
     def __repr__(self) -> str:
         return f"Handle(id={self.id!r}, durable={self.durable})"

@@ -85,7 +85,7 @@ class Session:
         except DISK_ERRORS as error:
             raise StorageUnsure(
                 f"the disk that holds {path} failed while storing ({error}); whether it was stored is unknown. "
-                "Send the request again with the same Idempotency-Key when /health is well again."
+                "Look whether its task exists before sending it again, when /health is well."
             ) from error
         except BaseException:
             self._roll_back()
