@@ -171,8 +171,7 @@ class Pruned:
 
 def is_patient(command: Command) -> bool:
     """Tell whether nobody waits for the answer, so that a store may hold a command back for a moment."""
-    kind = type(command)
-    return kind is Tell or (kind is Settle and not command.followed)  # type: ignore[union-attr]
+    return isinstance(command, Tell) or (isinstance(command, Settle) and not command.followed)
 
 
 class Reply:

@@ -195,7 +195,7 @@ class Gathering:
         )
         response.background = after
         if isinstance(injected, StarletteBackgroundTasks):
-            injected.after = after  # type: ignore[attr-defined]
+            injected.after = after  # type: ignore[attr-defined]  # ours has it; FastAPI's takes it like any object
         for draft in self._drafts:
             link = f'<{self._system.href(scope, draft.id)}>; rel="status"'
             after.put_link(response, link)

@@ -28,13 +28,12 @@ def one_statement(commands: Sequence[Command]) -> bool:
     """Tell whether these commands fit into the one statement that is a transaction by itself."""
     claims = 0
     for command in commands:
-        kind = type(command)
-        if kind is contract.Accept:
-            if any(task.files for task in command.tasks):  # type: ignore[union-attr]
+        if isinstance(command, contract.Accept):
+            if any(task.files for task in command.tasks):
                 return False
-        elif kind is contract.ClaimTasks:
+        elif isinstance(command, contract.ClaimTasks):
             claims += 1
-        elif kind is not contract.Settle and kind is not contract.Tell:
+        elif not isinstance(command, contract.Settle | contract.Tell):
             return False
     return claims <= 1
 
