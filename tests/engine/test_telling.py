@@ -6,18 +6,22 @@ import logging
 import msgspec
 import pytest
 
-from afterwards._domain.options import PLAIN_CALL
+from afterwards._domain.options import PLAIN, PLAIN_CALL
 from afterwards._domain.tasks import Claim, TaskState
 from afterwards._engine import context, logs
 from afterwards._engine.context import MOST_LINES, Progress, Running
 from afterwards._engine.engine import Engine, Settings
 from afterwards._engine.intake import Intake
+from afterwards._engine.lanes import Lane
+from afterwards._engine.registry import Known
 from afterwards._engine.teller import ROUND
 from afterwards._store.contract import Know, ask
 from afterwards._store.sqlite.store import SqliteStore
 from engine import jobs
 from engine.clock import FakeClock
 from engine.rig import KEY, Rig, no_files
+
+KNOWN = Known(name="n", function=jobs.report, options=PLAIN, lane=Lane.THREAD)
 
 
 def told(hands: Rig, id: str, kind: str) -> list[dict]:
@@ -124,7 +128,8 @@ def test_what_is_told_and_what_is_taken_wait_for_each_other():
         def __exit__(self, *_: object) -> None: ...
 
     claim = Claim(id="i", name="n", attempt=1, token="t", arguments="", signature="", created_at=1, started_at=1)
-    attempt = Running(claim, told=lambda: None, lock=Lock())
+    attempt = Running(claim, KNOWN, told=lambda: None)
+    attempt.lock = Lock()
 
     attempt.report({"done": 1})
     attempt.log(1, "INFO", "logger", "line")
@@ -164,7 +169,7 @@ async def test_lines_beyond_the_limit_are_left_out_and_one_line_says_so(hands: R
 def test_what_is_said_after_the_end_is_dropped():
     """A task's own background task may go on talking for months: nobody takes it, so it must not be kept."""
     claim = Claim(id="i", name="n", attempt=1, token="t", arguments="", signature="", created_at=1, started_at=1)
-    attempt = Running(claim, told=lambda: None)
+    attempt = Running(claim, KNOWN, told=lambda: None)
     attempt.report({"done": 1})
     attempt.log(1, "INFO", "logger", "before")
 

@@ -48,17 +48,14 @@ def test_closing_gives_every_descriptor_back(open_store):
 def test_a_command_that_arrives_while_the_store_closes_is_answered(store, monkeypatch):
     """Between the look whether the store is open and the hand-over, it may have been closed."""
     inbox, handing_over, closed = store._writer._inbox, threading.Event(), threading.Event()
+    put = inbox.put
 
-    class Slow:
-        get, get_nowait = inbox.get, inbox.get_nowait
+    def slowly(command, reply):
+        handing_over.set()
+        assert closed.wait(30)
+        put(command, reply)
 
-        def put(self, item):
-            if item is not None:
-                handing_over.set()
-                assert closed.wait(30)
-            inbox.put(item)
-
-    monkeypatch.setattr(store._writer, "_inbox", Slow())
+    monkeypatch.setattr(inbox, "put", slowly)
     reply = ThreadReply()
     thread = threading.Thread(target=store.submit, args=(Accept(tasks=(new_task(),)), reply))
     thread.start()

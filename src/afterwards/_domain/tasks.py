@@ -4,6 +4,7 @@ Everything here is a value. Times are UTC microseconds since 1970 on the store's
 are compared and stored millions of times; the HTTP layer turns them into text.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -52,7 +53,7 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True):
     worker: str | None = None  # who runs it, or who holds it back until its response is sent
     token: str | None = None
     started_at: int | None = None
-    files: tuple[str, ...] = ()
+    files: Sequence[str] = ()
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):

@@ -65,7 +65,7 @@ class Claimer:
         await self._learn()
         if self._is_stopped():  # looked at again after the waits above: from here to the store there is none
             return None
-        taken = {lane: self._lanes.take(lane, size) for lane, size in self._lanes.sizes.items()}
+        taken = {lane: self._lanes.take_all(lane) for lane in self._lanes.sizes}
         lanes = {lane: (self._registry.names(lane), number) for lane, number in taken.items() if number}
         asked = {lane: wanted for lane, wanted in lanes.items() if wanted[0]}
         claims: list[Claim] = []
@@ -85,7 +85,7 @@ class Claimer:
                 self.backlog[lane] = lane in asked and got[lane] == number
             elif self._lanes.sizes[lane] and self._registry.names(lane):
                 self.backlog[lane] = True  # there was no place to ask for: the next one that is freed asks
-        self._runner.start(claims)
+        self._runner.start([(claim, None) for claim in claims])
         self._due = self._store.next_due() if asked else None  # what is due is queued by a claim
         if any(self.backlog.values()):
             self._left_over()

@@ -3,14 +3,15 @@
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 
 from afterwards._domain.tasks import Claim, Note
+from afterwards._engine.registry import Known
 
 T = TypeVar("T")
 
@@ -28,21 +29,47 @@ class CurrentTask:
     idempotency_token: str  # the same for every attempt: hand it to outside systems that refuse repeats
 
 
-@dataclass(slots=True, eq=False)
+Call = tuple[Sequence[Any], dict[str, Any]]  # arguments as they were given
+
+
 class Running:
     """One attempt while it runs, and what it has said that is not stored yet."""
 
-    claim: Claim
-    told: Callable[[], None]  # wakes whoever stores what is said here
-    lines: int = 0
-    notes: list[Note] = field(default_factory=list)
-    progress: str | None = None  # newest as JSON, not stored yet
-    loop: asyncio.AbstractEventLoop | None = None  # where it runs, unless on a thread
-    released: bool = False  # told to end because the process stops
-    lost: bool = False  # another attempt has taken over
-    task: Any = None  # its asyncio.Task
-    ended: bool = False  # its outcome is decided; what is said after that is dropped
-    lock: threading.Lock = field(default_factory=threading.Lock)  # the task's code may have threads of its own
+    __slots__ = (
+        "__weakref__",
+        "call",
+        "claim",
+        "ended",
+        "known",
+        "lines",
+        "lock",
+        "loop",
+        "lost",
+        "notes",
+        "progress",
+        "released",
+        "task",
+        "told",
+    )
+
+    def __init__(self, claim: Claim, known: Known, told: Callable[[], None], call: Call | None = None) -> None:
+        self.claim = claim
+        self.known = known
+        self.told = told  # wakes whoever stores what is said here
+        self.call = call  # arguments that need not be read back from the claim
+        self.lines = 0
+        self.notes: list[Note] = []
+        self.progress: str | None = None  # newest as JSON, not stored yet
+        self.loop: asyncio.AbstractEventLoop | None = None  # where it runs, unless on a thread
+        self.released = False  # told to end because the process stops
+        self.lost = False  # another attempt has taken over
+        self.task: asyncio.Task[Any] | None = None  # as soon as it has begun
+        self.ended = False  # its outcome is decided; what is said after that is dropped
+        self.lock = threading.Lock()  # the task's code may have threads of its own
+
+    def is_given_up(self) -> bool:
+        """Tell whether it was told to end: nobody waits for its outcome any more."""
+        return self.released or self.lost
 
     def end(self) -> bool:
         """Decide that it has ended; False when that was decided before."""
@@ -74,6 +101,8 @@ class Running:
 
     def take(self, at: int) -> list[Note]:
         """Hand over what is to be stored now, the newest progress last."""
+        if not self.notes and self.progress is None:
+            return []
         with self.lock:
             progress, self.progress = self.progress, None
             if progress is not None:

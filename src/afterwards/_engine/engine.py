@@ -34,6 +34,7 @@ from afterwards._engine.renewer import LEASE, Renewer
 from afterwards._engine.rescuer import Rescuer
 from afterwards._engine.runner import Runner
 from afterwards._engine.teller import Teller
+from afterwards._engine.threads import share_interpreter
 from afterwards._engine.watchdog import Watchdog
 from afterwards._files.presence import Presence
 from afterwards._store.contract import (
@@ -158,6 +159,7 @@ class Engine:
             self.readers.shutdown()
             self.presence.close()
             raise
+        share_interpreter()
         _engines.add(self)
         self.store.watch(self._committed)
         logs.capture()

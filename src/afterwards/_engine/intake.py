@@ -14,6 +14,7 @@ from afterwards._domain.attempts import SECOND
 from afterwards._domain.ids import new_id, random_bytes
 from afterwards._domain.options import CallOptions
 from afterwards._domain.tasks import Claim, NewTask, TaskState
+from afterwards._engine.context import Call
 from afterwards._engine.engine import Engine
 from afterwards._engine.registry import Known
 from afterwards._store.contract import Accept, CallbackReply, FutureReply, Know, LetGo, Stored, ThreadReply
@@ -37,16 +38,23 @@ Keep = Callable[[object, str], Pending | None]  # (value, function) -> the file 
 class Draft:
     """A task that has been added and not stored."""
 
-    __slots__ = ("arguments", "created_at", "files", "id", "known", "options")
+    __slots__ = ("arguments", "call", "created_at", "files", "id", "known", "options")
 
     def __init__(
-        self, known: Known, arguments: str, files: tuple[Pending, ...], options: CallOptions, id: str, created_at: int
+        self,
+        known: Known,
+        arguments: str,
+        files: Sequence[Pending],
+        options: CallOptions,
+        call: Call | None,
+        created_at: int,
     ) -> None:
-        self.id = id
+        self.id = new_id()
         self.known = known
         self.arguments = arguments
         self.files = files
         self.options = options
+        self.call = call  # the arguments themselves, where nobody can change them meanwhile
         self.created_at = created_at
 
 
@@ -84,7 +92,10 @@ class Intake:
             return kept.id
 
         arguments = encode(function, known.name, args, kwargs, keep_file)
-        return Draft(known, arguments, tuple(files), options, new_id(), engine.clock.now())
+        # Without a list, an object or a tag inside, it is numbers and text only, which are the same when read back.
+        flat = arguments.count("[") == 2 and arguments.count("{") == 1
+        call = (args, kwargs) if flat else None
+        return Draft(known, arguments, files, options, call, engine.clock.now())
 
     def plan(self, drafts: Sequence[Draft], *, after: str | None = None, held: bool = False) -> "Plan":
         """Decide how the tasks of one request are stored.
@@ -149,7 +160,8 @@ class _PlanReply(FutureReply):
     __slots__ = ("_plan",)
 
     def __init__(self, loop: asyncio.AbstractEventLoop, plan: "Plan") -> None:
-        super().__init__(loop)
+        self.loop = loop
+        self.future = loop.create_future()
         self._plan = plan
 
     def deliver(self, answer: Any) -> None:
@@ -185,7 +197,7 @@ class Plan:
     def __init__(self, engine: Engine, drafts: Sequence[Draft], *, after: str | None, held: bool) -> None:
         self._engine = engine
         self._submitted = False
-        self.claims: list[Claim] = []
+        self.claims: list[tuple[Claim, Call | None]] = []
         self.held: list[str] = []
         self.tasks: list[NewTask] = []
         self._drafts = drafts
@@ -209,7 +221,7 @@ class Plan:
             self.held.append(draft.id)
         elif call.delay > 0:
             state = TaskState.SCHEDULED
-        elif not (engine.claimer.stopped or engine.claimer.backlog[known.lane]) and engine.lanes.take(known.lane, 1):
+        elif not (engine.claimer.stopped or engine.claimer.backlog[known.lane]) and engine.lanes.take(known.lane):
             state, attempt, worker, started_at = TaskState.RUNNING, 1, engine.worker, draft.created_at
             token = random_bytes().hex()
             claim = Claim(
@@ -225,7 +237,7 @@ class Plan:
                 max_interruptions=max_interruptions,
                 followed=followed,
             )
-            self.claims.append(claim)
+            self.claims.append((claim, draft.call))
         return NewTask(
             id=draft.id,
             name=known.name,
@@ -246,14 +258,14 @@ class Plan:
             worker=worker,
             token=token,
             started_at=started_at,
-            files=tuple([file.id for file in draft.files]) if draft.files else (),
+            files=[file.id for file in draft.files],
         )
 
     def command(self, files: Sequence[Stored], *, late: bool) -> Accept:
         """Return the command that stores the plan, to be handed to the store at once."""
         self._submitted = True
         functions = self._engine.registry.unsaved([draft.known.name for draft in self._drafts])
-        return Accept(tasks=tuple(self.tasks), files=tuple(files), functions=functions, late=late)
+        return Accept(tasks=self.tasks, files=files, functions=functions, late=late)
 
     def start(self) -> None:
         """Start what is on record as running and let go of what was held. Safe from any thread; once is enough."""
@@ -274,12 +286,12 @@ class Plan:
     def give_back(self) -> None:
         """Free the places, and the tasks for whoever comes for them, in case they are on record."""
         claims, self.claims = self.claims, []
-        self._engine.runner.give_back(claims, "its request was dropped before it could start")
+        self._engine.runner.give_back([claim for claim, _ in claims], "its request was dropped before it could start")
         self.start()
 
     def give_up(self) -> None:
         """Free the places that were taken, because nothing was stored."""
-        for claim in self.claims:
+        for claim, _ in self.claims:
             known = self._engine.registry.named(claim.name)
             if known is not None:
                 self._engine.lanes.give_back(known.lane)

@@ -1,6 +1,6 @@
 """How many attempts a process runs at once, counted apart for the event loop and for threads."""
 
-import threading
+from collections import deque
 from enum import StrEnum
 
 
@@ -12,31 +12,35 @@ class Lane(StrEnum):
 
 
 class Lanes:
-    """The free places. Safe from any thread."""
+    """The free places. Safe from any thread: taking from and adding to a deque cannot be interrupted."""
 
     def __init__(self, sizes: dict[Lane, int]) -> None:
         self.sizes = sizes
-        self._free = dict(sizes)
-        self._lock = threading.Lock()
+        self._free = {lane: deque([lane] * size) for lane, size in sizes.items()}
 
-    def take(self, lane: Lane, wanted: int) -> int:
-        """Take up to so many places and return how many it were."""
-        with self._lock:
-            got = min(wanted, self._free[lane])
-            self._free[lane] -= got
-            return got
+    def take(self, lane: Lane) -> bool:
+        """Take a place if one is free."""
+        try:
+            self._free[lane].pop()
+        except IndexError:
+            return False
+        return True
 
-    def give_back(self, lane: Lane, number: int = 1) -> int:
-        """Free places and return how many are free now."""
-        with self._lock:
-            self._free[lane] += number
-            return self._free[lane]
+    def take_all(self, lane: Lane) -> int:
+        """Take every place that is free and return how many it were."""
+        taken = 0
+        while self.take(lane):
+            taken += 1
+        return taken
+
+    def give_back(self, lane: Lane, number: int = 1) -> None:
+        """Free places."""
+        self._free[lane].extend([lane] * number)
 
     def free(self, lane: Lane) -> int:
         """Return how many places are free."""
-        return self._free[lane]
+        return len(self._free[lane])
 
     def busy(self) -> int:
         """Return how many attempts hold a place."""
-        with self._lock:
-            return sum(self.sizes.values()) - sum(self._free.values())
+        return sum(size - len(self._free[lane]) for lane, size in self.sizes.items())

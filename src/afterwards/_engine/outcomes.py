@@ -14,7 +14,7 @@ from afterwards._domain.tasks import AttemptState, Claim, Failure, Settlement, T
 LONGEST_TRACEBACK = 16_384  # characters; the end is kept, which is where the cause stands
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Returned:
     """The code returned; the value is written as JSON."""
 

@@ -7,7 +7,7 @@ leads to something importable. Rows of other names wait for a program that has t
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from afterwards._domain.functions import name_of, resolve
@@ -75,11 +75,11 @@ class Registry:
         """Return stored names that this program does not have."""
         return tuple(sorted(self._missing))
 
-    def unsaved(self, names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    def unsaved(self, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
         """Return (name, signature) of those names that the store has not been told of by this process."""
-        fresh = [name for name in names if name not in self._stored]
-        if not fresh:
+        if self._stored.issuperset(names):
             return ()
+        fresh = [name for name in names if name not in self._stored]
         return tuple((name, self._signer.function(name)) for name in dict.fromkeys(fresh))
 
     def saved(self, functions: Iterable[tuple[str, str]]) -> None:

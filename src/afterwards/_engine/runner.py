@@ -7,19 +7,21 @@ settlement that the store cannot take now is handed over again until it is store
 
 import asyncio
 import contextvars
+import functools
 import logging
+import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from afterwards._domain.arguments import decode
-from afterwards._domain.options import PLAIN, TaskOptions
+from afterwards._domain.options import PLAIN
 from afterwards._domain.signing import Signer
 from afterwards._domain.tasks import AttemptState, Claim, Settlement
 from afterwards._domain.values import encode_result
 from afterwards._engine.again import PASSING
 from afterwards._engine.clock import Clock
-from afterwards._engine.context import Running, running
+from afterwards._engine.context import Call, Running, running
 from afterwards._engine.lanes import Lane, Lanes
 from afterwards._engine.outcomes import GivenBack, Outcome, Raised, Returned, refused, settlement, what_it_says
 from afterwards._engine.registry import Known, Registry
@@ -84,9 +86,10 @@ class Runner:
         self._cancelled: set[str] = set()  # tasks that somebody else cancelled once
         self.active: dict[str, Running] = {}  # by token
 
-    def start(self, claims: Iterable[Claim]) -> None:
-        """Start attempts whose places have been taken. Safe from any thread."""
-        for claim in claims:
+    def start(self, claims: Iterable[tuple[Claim, Call | None]]) -> None:
+        """Start attempts whose places have been taken, with their arguments where they are at hand. From any thread."""
+        for_loop: list[Running] = []
+        for claim, call in claims:
             with self._lock:
                 shut = self._shut
                 self._unsettled += 1
@@ -94,12 +97,14 @@ class Runner:
             if shut or known is None:  # claimed by name, so it was known a moment ago
                 self._give_back(claim, "the program is stopping" if shut else "the program lacks its function")
                 continue
-            attempt = Running(claim, self._told)
+            attempt = Running(claim, known, self._told, call)
             self.active[claim.token] = attempt
             if known.lane is Lane.THREAD:
-                self._threads.run(lambda known=known, attempt=attempt: self._run_on_thread(known, attempt))  # type: ignore[misc]
+                self._threads.run(functools.partial(self._run_on_thread, attempt))
             else:
-                self._start_on_loop(known, attempt)
+                for_loop.append(attempt)
+        if for_loop:
+            self._start_on_loop(for_loop)
 
     def give_back(self, claims: Iterable[Claim], reason: str) -> None:
         """Free attempts that are, or may be, on record and will not be started, and their places."""
@@ -124,12 +129,10 @@ class Runner:
 
     def reap(self) -> None:
         """Give back attempts whose event loop was closed under them, and start threads that were refused before."""
-        self._threads.grow()
+        self._threads.wake()
         for attempt in list(self.active.values()):
             if attempt.loop is not None and attempt.loop.is_closed():
-                known = self._registry.named(attempt.claim.name)
-                assert known is not None
-                self._end(known, attempt, GivenBack("its event loop was closed", begun=True))
+                self._end(attempt, GivenBack("its event loop was closed", begun=True))
 
     def wait_idle(self, seconds: float | None) -> bool:
         """Block until every attempt is settled on stable storage, and start nothing more from that moment on.
@@ -145,33 +148,40 @@ class Runner:
         """Let the threads end."""
         self._threads.close()
 
-    def _start_on_loop(self, known: Known, attempt: Running) -> None:
-        attempt.loop = loop = self._loops.for_tasks()
-        context = contextvars.Context()
-        context.run(running.set, attempt)
-        if _running_loop() is loop:
-            attempt.task = loop.create_task(self._run_on_loop(known, attempt), name=known.name, context=context)
-        elif not _on_loop(loop, self._create, loop, known, attempt, context):
-            self._end(known, attempt, GivenBack("the event loop was closed before it could start"))
-
-    def _create(self, loop: asyncio.AbstractEventLoop, known: Known, attempt: Running, context: Any) -> None:
-        if attempt.released or attempt.lost:
-            self._end(known, attempt, GivenBack("the program was stopped before it could start"))
-        else:
-            attempt.task = loop.create_task(self._run_on_loop(known, attempt), name=known.name, context=context)
-
-    async def _run_on_loop(self, known: Known, attempt: Running) -> None:
-        opened: list[Any] = []
-        timeout = known.options.timeout
+    def _start_on_loop(self, attempts: list[Running]) -> None:
+        loop = self._loops.for_tasks()
+        for attempt in attempts:
+            attempt.loop = loop
         try:
-            args, kwargs = self._arguments(known, attempt.claim, opened)
-            if timeout is None:
+            # Also from the loop itself not at once: what was written to a client leaves first.
+            call = loop.call_soon if _running_loop() is loop else loop.call_soon_threadsafe
+            call(self._begin, loop, attempts)
+        except RuntimeError:
+            for attempt in attempts:
+                self._end(attempt, GivenBack("the event loop was closed before it could start"))
+
+    def _begin(self, loop: asyncio.AbstractEventLoop, attempts: list[Running]) -> None:
+        for attempt in attempts:
+            context = contextvars.Context()
+            context.run(running.set, attempt)
+            _create_task(loop, self._run_on_loop(attempt), attempt.known.name, context)
+
+    async def _run_on_loop(self, attempt: Running) -> None:
+        attempt.task = asyncio.current_task()
+        if attempt.is_given_up():
+            self._end(attempt, GivenBack("the program was stopped before it could start"))
+            return
+        known = attempt.known
+        opened: list[Any] = []
+        try:
+            args, kwargs = attempt.call or self._arguments(attempt, opened)
+            if known.options.timeout is None:
                 value = await known.function(*args, **kwargs)  # type: ignore[misc]
             else:
-                value = await self._within(timeout, known, args, kwargs)
+                value = await self._within(known.options.timeout, known, args, kwargs)
             outcome: Outcome = Returned(encode_result(value, known.name))
         except asyncio.CancelledError as error:
-            if attempt.released or attempt.lost or self._is_cancelled_by_others(attempt.claim):
+            if attempt.is_given_up() or self._is_cancelled_by_others(attempt.claim):
                 outcome = GivenBack("the program was stopped before it was finished", begun=True)
             else:
                 outcome = Raised(error)
@@ -182,10 +192,11 @@ class Runner:
         except BaseException as error:  # noqa: BLE001 - SystemExit of a task must not end the server
             outcome = Raised(error)
         finally:
-            _close_all(opened)
-        self._end(known, attempt, outcome)
+            if opened:
+                _close_all(opened)
+        self._end(attempt, outcome)
 
-    async def _within(self, timeout: float, known: Known, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    async def _within(self, timeout: float, known: Known, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
@@ -197,27 +208,30 @@ class Runner:
                 f"{known.name} took longer than its timeout of {timeout:g} s and was cancelled"
             ) from error
 
-    def _run_on_thread(self, known: Known, attempt: Running) -> None:
-        if attempt.released or attempt.lost:
-            self._end(known, attempt, GivenBack("the program was stopped before it could start"))
+    def _run_on_thread(self, attempt: Running) -> None:
+        if attempt.is_given_up():
+            self._end(attempt, GivenBack("the program was stopped before it could start"))
             return
         context = contextvars.Context()
         context.run(running.set, attempt)
-        self._end(known, attempt, context.run(self._call, known, attempt))
+        self._end(attempt, context.run(self._call, attempt))
 
-    def _call(self, known: Known, attempt: Running) -> Outcome:
+    def _call(self, attempt: Running) -> Outcome:
+        known = attempt.known
         opened: list[Any] = []
         try:
-            args, kwargs = self._arguments(known, attempt.claim, opened)
+            args, kwargs = attempt.call or self._arguments(attempt, opened)
             return Returned(encode_result(known.function(*args, **kwargs), known.name))
         except _UNRUNNABLE as error:
             return Raised(error, final=True)
         except BaseException as error:  # noqa: BLE001 - as above
             return Raised(error)
         finally:
-            _close_all(opened)
+            if opened:
+                _close_all(opened)
 
-    def _arguments(self, known: Known, claim: Claim, opened: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+    def _arguments(self, attempt: Running, opened: list[Any]) -> Call:
+        claim, known = attempt.claim, attempt.known
         if self._signer.task(claim.id, claim.name, claim.arguments) != claim.signature:
             raise ForgedTask(
                 f"the row of task {claim.id} does not carry the signature of this data directory's key: it was written "
@@ -230,16 +244,18 @@ class Runner:
 
         return decode(known.function, known.name, claim.arguments, reopen)
 
-    def _end(self, known: Known, attempt: Running, outcome: Outcome) -> None:
+    def _end(self, attempt: Running, outcome: Outcome) -> None:
         if not attempt.end():
             return
-        claim = attempt.claim
+        claim, known = attempt.claim, attempt.known
+        attempt.task = None  # whose context holds the attempt: a circle for the garbage collector in every request
         self.active.pop(claim.token, None)
-        if not isinstance(outcome, GivenBack):
+        if self._cancelled and not isinstance(outcome, GivenBack):
             self._cancelled.discard(claim.id)
-        for note in attempt.take(self._clock.now()):
+        now = self._clock.now()
+        for note in attempt.take(now):
             self._store.submit(Tell(note), CallbackReply(ignore_lost))
-        self._settle(claim, known.options, outcome)
+        self._submit(Settle(settlement(claim, outcome, known.options, now=now), claim.followed))
         self._lanes.give_back(known.lane)
         self._freed(known.lane)
         if isinstance(outcome, Raised):  # last, because a handler of the program may raise
@@ -255,7 +271,7 @@ class Runner:
 
     def _give_back(self, claim: Claim, reason: str) -> None:
         known = self._registry.named(claim.name)
-        self._settle(claim, PLAIN, GivenBack(reason))
+        self._submit(Settle(settlement(claim, GivenBack(reason), PLAIN, now=self._clock.now()), claim.followed))
         self._lanes.give_back(Lane.THREAD if known is None else known.lane)
 
     def _cancel(self, attempt: Running, reason: str) -> None:
@@ -274,17 +290,14 @@ class Runner:
         self._cancelled.add(claim.id)
         return True
 
-    def _settle(self, claim: Claim, options: TaskOptions, outcome: Outcome) -> None:
-        what = settlement(claim, outcome, options, now=self._clock.now())
-        self._submit(Settle(what, claim.followed))
-
     def _submit(self, command: Settle) -> None:
-        self._store.submit(command, CallbackReply(lambda answer: self._settled(command, answer)))
+        self._store.submit(command, _Settling(self, command))
 
-    def _settled(self, command: Settle, answer: Any) -> None:
+    def settled(self, command: Settle, answer: Any) -> None:
+        """Take note of what became of a settlement. Called on the store's thread."""
         what: Settlement = command.settlement
         if isinstance(answer, PASSING):
-            self._again.later(command, CallbackReply(lambda answer: self._settled(command, answer)))
+            self._again.later(command, _Settling(self, command))
             return
         if isinstance(answer, LeaseLost):
             log.log(logging.INFO if what.outcome is AttemptState.RELEASED else logging.WARNING, "%s", answer)
@@ -297,10 +310,24 @@ class Runner:
                 return
         elif what.outcome is AttemptState.RELEASED:
             log.info("task %s was given back in attempt %d", what.id, what.attempt)
-        with self._idle:
+        with self._lock:
             self._unsettled -= 1
             if self._unsettled == 0:
                 self._idle.notify_all()
+
+
+class _Settling(Reply):
+    """Brings the answer to a settlement back."""
+
+    __slots__ = ("_command", "_runner")
+
+    def __init__(self, runner: Runner, command: Settle) -> None:
+        self.loop = None
+        self._runner = runner
+        self._command = command
+
+    def deliver(self, answer: Any) -> None:
+        self._runner.settled(self._command, answer)
 
 
 def _close_all(opened: list[Any]) -> None:
@@ -309,6 +336,14 @@ def _close_all(opened: list[Any]) -> None:
             upload.file.close()
         except Exception:  # the task may have done anything to it, and its outcome must be stored all the same
             log.exception("a file of a task could not be closed")
+
+
+def _create_task(loop: asyncio.AbstractEventLoop, coroutine: Any, name: str, context: contextvars.Context) -> None:
+    """Start a coroutine on the running loop; from Python 3.12 on, without another round of the loop."""
+    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
+        asyncio.Task(coroutine, loop=loop, name=name, context=context, eager_start=True)
+    else:
+        loop.create_task(coroutine, name=name, context=context)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

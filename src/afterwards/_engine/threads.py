@@ -2,14 +2,31 @@
 
 They are started when needed and kept. They are daemons, because a thread cannot be stopped: a task that will not
 end must not keep the process from ending, and what it leaves undone is taken up again.
+
+One thread at a time is woken, and it wakes the next when it finds more to do: short calls are then all made by one
+thread, instead of by many that fight for the interpreter lock.
 """
 
 import logging
 import queue
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 
 log = logging.getLogger("afterwards.engine")
+
+_DEFAULT = 0.005  # seconds after which Python takes the interpreter from a thread when another waits for it
+SWITCH = 0.0003  # what it is set to
+
+
+def share_interpreter() -> None:
+    """Let threads wait less for each other; a program that has chosen for itself keeps what it chose.
+
+    A `def` task that computes holds up each step of the event loop by this long.
+    """
+    if sys.getswitchinterval() == _DEFAULT:
+        sys.setswitchinterval(SWITCH)
 
 
 class Threads:
@@ -17,39 +34,69 @@ class Threads:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._started = 0
-        self._open = 0  # calls that run or wait
+        self._asleep = 0  # threads that wait for the bell
+        self._waking = False  # one of them, or a new one, is on its way
+        self._closed = False
 
     def run(self, call: Callable[[], None]) -> None:
         """Run a call, which must not raise, on a thread."""
-        self._calls.put(call)
-        with self._lock:
-            self._open += 1
-        self.grow()
+        self._calls.append(call)
+        self.wake()
 
-    def grow(self) -> None:
-        """Start a thread if one is missing. To be called now and then: the system may have refused one before."""
+    def wake(self) -> None:
+        """Get one thread more to work, if calls wait. To be called now and then: the system may have refused one."""
         with self._lock:
-            if self._open <= self._started or self._started >= self._most:
+            if self._waking or not self._calls:
                 return
-            thread = threading.Thread(target=self._work, name=f"afterwards-task-{self._started + 1}", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:  # the calls wait for another thread, or for the next try
-                log.error("the system refuses a thread, so a task waits: %s. Look at the limit for threads.", error)
-                return
-            self._started += 1
+            if self._asleep:
+                self._asleep -= 1
+                self._waking = True
+                self._bell.put(None)
+            elif self._started < self._most:
+                thread = threading.Thread(target=self._work, name=f"afterwards-task-{self._started + 1}", daemon=True)
+                self._started += 1
+                self._waking = True
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the calls wait for another thread, or for the next try
+                    self._started -= 1
+                    self._waking = False
+                    log.error("the system refuses a thread, so a task waits: %s. Look at the limit for threads.", error)
 
     def close(self) -> None:
         """Let the threads end when they have nothing left to run."""
-        for _ in range(self._started):
-            self._calls.put(None)
+        with self._lock:
+            self._closed = True
+            for _ in range(self._asleep):
+                self._bell.put(None)
+            self._asleep = 0
 
     def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
+        self._waking = False
+        while True:
+            try:
+                call = self._calls.popleft()
+            except IndexError:
+                if not self._sleep():
+                    return
+                continue
+            if self._calls:
+                self.wake()
             call()
             del call  # nothing of a finished task is kept alive by a waiting thread
-            with self._lock:
-                self._open -= 1
+
+    def _sleep(self) -> bool:
+        """Wait for the bell; False when it is time to end."""
+        with self._lock:
+            if self._calls:
+                return True
+            if self._closed:
+                return False
+            self._asleep += 1
+        self._bell.get()
+        self._waking = False
+        return True

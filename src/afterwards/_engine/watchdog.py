@@ -76,6 +76,6 @@ def _blocker(loop: asyncio.AbstractEventLoop) -> tuple[str | None, FrameType | N
         frame: FrameType | None = top
         while frame is not None:
             if frame.f_code is Runner._run_on_loop.__code__ and frame.f_locals["attempt"].loop is loop:
-                return str(frame.f_locals["known"].name), top
+                return str(frame.f_locals["attempt"].known.name), top
             frame = frame.f_back
     return None, None

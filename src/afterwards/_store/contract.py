@@ -47,9 +47,9 @@ class Stored(Protocol):
 class Accept(msgspec.Struct, frozen=True, kw_only=True):
     """Store the tasks of one request, or none of them. Answer: None."""
 
-    tasks: tuple[NewTask, ...]
-    files: tuple[Stored, ...] = ()
-    functions: tuple[tuple[str, str], ...] = ()  # (name, signature) of functions seen for the first time
+    tasks: Sequence[NewTask]
+    files: Sequence[Stored] = ()
+    functions: Sequence[tuple[str, str]] = ()  # (name, signature) of functions seen for the first time
     late: bool = False  # the task before may have ended already: tasks are added one by one, as on a WebSocket
 
 

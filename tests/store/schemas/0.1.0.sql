@@ -192,42 +192,70 @@ CREATE TABLE reopening (times INTEGER NOT NULL) STRICT;
 INSERT INTO reopening VALUES (0);
 
 -- The busiest commands of a transaction as one statement: each column is a JSON array, or NULL for none. A statement costs
--- a hand-over of the interpreter lock, so that `INSERT INTO batch` outside of a transaction is all a commit takes.
+-- a hand-over of the interpreter lock, so that `INSERT INTO batch` outside of a transaction is all a commit takes. What is
+-- not in a batch costs nothing: each part is a view of its own, and is not written to.
 CREATE VIEW batch AS
 SELECT NULL AS notes, NULL AS settlements, NULL AS functions, NULL AS tasks, NULL AS late,
        NULL AS worker, NULL AS mark, NULL AS now, NULL AS names, NULL AS most, NULL AS more_names, NULL AS more_most
  WHERE false;
+CREATE VIEW batch_fence AS SELECT NULL AS items WHERE false;
+CREATE VIEW batch_notes AS SELECT NULL AS items WHERE false;
+CREATE VIEW batch_settlements AS SELECT NULL AS items WHERE false;
+CREATE VIEW batch_tasks AS SELECT NULL AS items WHERE false;
+CREATE VIEW batch_late AS SELECT NULL AS items WHERE false;
+CREATE VIEW batch_due AS SELECT NULL AS now WHERE false;
+CREATE VIEW batch_claim AS SELECT NULL AS worker, NULL AS mark, NULL AS now, NULL AS names, NULL AS most WHERE false;
 
 CREATE TRIGGER batch_written INSTEAD OF INSERT ON batch BEGIN
-    -- The fence: an attempt that holds its lease no longer writes nothing, and neither does anything else in this batch.
+    INSERT INTO batch_fence SELECT new.notes WHERE new.notes IS NOT NULL;
+    INSERT INTO batch_fence SELECT new.settlements WHERE new.settlements IS NOT NULL;
+    INSERT INTO batch_notes SELECT new.notes WHERE new.notes IS NOT NULL;
+    INSERT INTO batch_settlements SELECT new.settlements WHERE new.settlements IS NOT NULL;
+    INSERT INTO function (name, signature)
+    SELECT value ->> 0, value ->> 1 FROM jsonb_each(new.functions) WHERE new.functions IS NOT NULL
+    ON CONFLICT (name) DO UPDATE SET signature = excluded.signature WHERE signature <> excluded.signature;
+    INSERT INTO batch_tasks SELECT new.tasks WHERE new.tasks IS NOT NULL;
+    INSERT INTO batch_late SELECT new.late WHERE new.late IS NOT NULL;
+    INSERT INTO batch_due SELECT new.now WHERE new.now IS NOT NULL;
+    INSERT INTO batch_claim
+    SELECT new.worker, new.mark, new.now, new.names, new.most WHERE new.most > 0;
+    INSERT INTO batch_claim
+    SELECT new.worker, new.mark, new.now, new.more_names, new.more_most WHERE new.more_most > 0;
+END;
+
+-- The fence: an attempt that holds its lease no longer writes nothing, and neither does anything else in this batch.
+CREATE TRIGGER batch_fenced INSTEAD OF INSERT ON batch_fence BEGIN
     SELECT raise(ABORT, 'lease lost')
-      FROM (SELECT value AS item FROM jsonb_each(new.notes) UNION ALL SELECT value FROM jsonb_each(new.settlements))
+      FROM jsonb_each(new.items) AS item
      WHERE NOT EXISTS (
            SELECT 1 FROM task
-            WHERE id = item ->> 'id'
-              AND attempt = item ->> 'attempt'  -- a late worker names an older attempt
-              AND token = item ->> 'token'      -- or guessed the number, but not this
+            WHERE id = item.value ->> 'id'
+              AND attempt = item.value ->> 'attempt'  -- a late worker names an older attempt
+              AND token = item.value ->> 'token'      -- or guessed the number, but not this
               AND state = 'running');
+END;
 
-    SELECT raise(ABORT, 'lease lost')
-      FROM (SELECT count(*) AS ends, count(DISTINCT value ->> 'token') AS attempts FROM jsonb_each(new.settlements))
-     WHERE ends > attempts;
-
-    -- What running attempts tell goes into the log, and the newest progress onto the task, where readers find it.
+-- What running attempts tell goes into the log, and the newest progress onto the task, where readers find it.
+CREATE TRIGGER batch_told INSTEAD OF INSERT ON batch_notes BEGIN
     INSERT INTO event (task, kind, at, data)
     SELECT task.seq, item.value ->> 'kind', item.value ->> 'at', item.value ->> 'data'
-      FROM jsonb_each(new.notes) AS item JOIN task ON task.id = item.value ->> 'id'
+      FROM jsonb_each(new.items) AS item JOIN task ON task.id = item.value ->> 'id'
      ORDER BY item.key;
     UPDATE task
        SET progress = item.value ->> 'data', updated_at = item.value ->> 'at'
-      FROM (SELECT value, max(key) FROM jsonb_each(new.notes)
+      FROM (SELECT value, max(key) FROM jsonb_each(new.items)
              WHERE value ->> 'kind' = 'progress' GROUP BY value ->> 'id') AS item
      WHERE task.id = item.value ->> 'id';
+END;
 
-    -- How attempts ended, and what follows for their tasks. A trigger frees the task behind each.
+-- How attempts ended, each once, and what follows for their tasks. A trigger frees the task behind each.
+CREATE TRIGGER batch_settled INSTEAD OF INSERT ON batch_settlements BEGIN
+    SELECT raise(ABORT, 'lease lost')
+      FROM (SELECT count(*) AS ends, count(DISTINCT value ->> 'token') AS attempts FROM jsonb_each(new.items))
+     WHERE ends > attempts;
     UPDATE attempt
        SET state = item.value ->> 'outcome', ended_at = item.value ->> 'at', error = item.value ->> 'error'
-      FROM jsonb_each(new.settlements) AS item JOIN task ON task.id = item.value ->> 'id'
+      FROM jsonb_each(new.items) AS item JOIN task ON task.id = item.value ->> 'id'
      WHERE attempt.task = task.seq AND attempt.number = item.value ->> 'attempt';
     UPDATE task
        SET state = item.value ->> 'state',
@@ -240,13 +268,12 @@ CREATE TRIGGER batch_written INSTEAD OF INSERT ON batch BEGIN
            interruptions = interruptions + (item.value ->> 'outcome' = 'interrupted'),
            worker = NULL,
            token = NULL
-      FROM jsonb_each(new.settlements) AS item
+      FROM jsonb_each(new.items) AS item
      WHERE task.id = item.value ->> 'id';
+END;
 
-    -- New tasks. Triggers write their first event and, for those that start at once, their first attempt.
-    INSERT INTO function (name, signature)
-    SELECT value ->> 0, value ->> 1 FROM jsonb_each(new.functions) WHERE true
-    ON CONFLICT (name) DO UPDATE SET signature = excluded.signature WHERE signature <> excluded.signature;
+-- New tasks. Triggers write their first event and, for those that start at once, their first attempt.
+CREATE TRIGGER batch_accepted INSTEAD OF INSERT ON batch_tasks BEGIN
     INSERT INTO task (id, name, state, queue, priority, arguments, signature, sequence, after, followed, on_error,
                       max_attempts, max_interruptions, attempt, created_at, run_at, started_at, updated_at, worker, token)
     SELECT value ->> 'id', value ->> 'name', value ->> 'state', value ->> 'queue', value ->> 'priority',
@@ -254,10 +281,12 @@ CREATE TRIGGER batch_written INSTEAD OF INSERT ON batch BEGIN
            value ->> 'on_error', value ->> 'max_attempts', value ->> 'max_interruptions', value ->> 'attempt',
            value ->> 'created_at', value ->> 'run_at', value ->> 'started_at', value ->> 'created_at',
            value ->> 'worker', value ->> 'token'
-      FROM jsonb_each(new.tasks);
+      FROM jsonb_each(new.items);
+END;
 
-    -- Tasks added one by one may come after the end of the task they follow, or even after it was pruned: decide for them
-    -- what its end would have.
+-- Tasks added one by one may come after the end of the task they follow, or even after it was pruned: decide for them
+-- what its end would have.
+CREATE TRIGGER batch_came_late INSTEAD OF INSERT ON batch_late BEGIN
     UPDATE task
        SET state = CASE WHEN late.stopped THEN 'cancelled'
                         WHEN task.run_at > task.updated_at THEN 'scheduled'
@@ -265,19 +294,24 @@ CREATE TRIGGER batch_written INSTEAD OF INSERT ON batch BEGIN
            on_error = iif(late.stopped, 'stop', task.on_error),  -- what comes behind it is stopped too
            finished_at = iif(late.stopped, task.updated_at, NULL)
       FROM (SELECT added.seq, before.on_error = 'stop' AND before.state <> 'succeeded' AS stopped
-              FROM json_each(new.late) AS item
+              FROM json_each(new.items) AS item
               JOIN task AS added ON added.id = item.value
               LEFT JOIN task AS before ON before.id = added.after
              WHERE added.state = 'waiting' AND added.after IS NOT NULL
                AND (before.id IS NULL OR before.finished_at IS NOT NULL)) AS late
      WHERE task.seq = late.seq;
+END;
 
-    -- A claim: queue what has become due, then begin attempts of the most urgent tasks of some functions, the best few
-    -- of each name and of those the best, for up to two kinds of places. Asking by name means that tasks of functions
-    -- this program lacks cost nothing, however many wait.
+-- A claim: queue what has become due, then, for each kind of places, begin attempts of the most urgent tasks of some
+-- functions: the best few of each name, and of those the best. Asking by name means that tasks of functions this program
+-- lacks cost nothing, however many wait.
+CREATE TRIGGER batch_became_due INSTEAD OF INSERT ON batch_due BEGIN
     UPDATE task
        SET state = 'queued', updated_at = new.now
      WHERE state IN ('scheduled', 'retrying') AND run_at <= new.now;
+END;
+
+CREATE TRIGGER batch_claimed INSTEAD OF INSERT ON batch_claim BEGIN
     UPDATE task
        SET state = 'running', attempt = attempt + 1, worker = new.worker, token = new.mark || lower(hex(randomblob(8))),
            started_at = new.now, updated_at = new.now, progress = NULL, error = NULL
@@ -288,22 +322,9 @@ CREATE TRIGGER batch_written INSTEAD OF INSERT ON batch BEGIN
                   SELECT seq FROM task
                    WHERE state = 'queued' AND name = wanted.value
                    ORDER BY priority DESC, seq
-                   LIMIT coalesce(new.most, 0))
+                   LIMIT new.most)
             ORDER BY ready.priority DESC, ready.seq
-            LIMIT coalesce(new.most, 0));
-    UPDATE task
-       SET state = 'running', attempt = attempt + 1, worker = new.worker, token = new.mark || lower(hex(randomblob(8))),
-           started_at = new.now, updated_at = new.now, progress = NULL, error = NULL
-     WHERE seq IN (
-           SELECT ready.seq
-             FROM json_each(new.more_names) AS wanted
-             JOIN task AS ready ON ready.seq IN (
-                  SELECT seq FROM task
-                   WHERE state = 'queued' AND name = wanted.value
-                   ORDER BY priority DESC, seq
-                   LIMIT coalesce(new.more_most, 0))
-            ORDER BY ready.priority DESC, ready.seq
-            LIMIT coalesce(new.more_most, 0));
+            LIMIT new.most);
 END;
 
 -- Rows as that release left them.

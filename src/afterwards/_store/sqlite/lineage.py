@@ -6,31 +6,43 @@ the end of the process. Only names are looked at here: opening and closing a fil
 """
 
 import os
-from dataclasses import dataclass
+import time
 from pathlib import Path
 
 from afterwards.errors import StoreBusy
 
+_SETTLED = 100_000_000  # nanoseconds after which a folder's time tells every later change: kernels count in up to 10 ms
+
 _Identity = tuple[int, int] | None  # device and inode; None: there is no such file
 
 
-@dataclass(frozen=True, slots=True)
 class Lineage:
     """The database and its write-ahead log, as they were when the connections were opened."""
 
-    path: Path
-    database: _Identity
-    log: _Identity
-    index: _Identity
-
-    @classmethod
-    def of(cls, path: Path) -> "Lineage":
+    def __init__(self, path: Path) -> None:
         """Take down what is there now."""
-        return cls(path, *(_identity(f"{path}{ending}") for ending in ("", "-wal", "-shm")))
+        self.path = path
+        self.database, self.log, self.index = (_identity(f"{path}{ending}") for ending in ("", "-wal", "-shm"))
+        self._folder = str(path.parent)
+        self._unchanged: object = None  # the folder, while no name in it can have changed since it was looked through
 
     def intact(self) -> bool:
-        """Tell whether the names still lead to our files."""
-        return _identity(f"{self.path}-wal") == self.log and _identity(str(self.path)) == self.database
+        """Tell whether the names still lead to our files.
+
+        This is asked at every commit, and every look at the disk gives up the interpreter lock: as long as the
+        folder's own time of change stands still, one look is enough.
+        """
+        try:
+            found = os.stat(self._folder)
+        except FileNotFoundError:
+            return False
+        folder = (found.st_dev, found.st_ino, found.st_mtime_ns)
+        if folder == self._unchanged:
+            return True
+        intact = _identity(f"{self.path}-wal") == self.log and _identity(str(self.path)) == self.database
+        settled = found.st_mtime_ns + _SETTLED < time.time_ns()
+        self._unchanged = folder if intact and settled else None
+        return intact
 
     def only_log_lost(self) -> bool:
         """Tell whether the log has lost its name and nobody has begun another: it can still be saved."""

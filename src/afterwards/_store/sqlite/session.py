@@ -39,7 +39,7 @@ class Session:
         self._next_reset = 0.0
         self._saved = False  # what a lost log held
         self._connection = database.open()
-        self._lineage = Lineage.of(database.path)
+        self._lineage = Lineage(database.path)
 
     def close(self) -> None:
         """Close the connection."""
@@ -148,7 +148,7 @@ class Session:
                 self._lineage.leave()
                 self._connection = self._database.open()
                 check_owner(self._connection, self._database)
-                self._lineage = Lineage.of(self._database.path)
+                self._lineage = Lineage(self._database.path)
                 self._saved = False
         self._connection.execute("BEGIN IMMEDIATE")
         self._connection.execute(QUERIES["mark_reopened"])

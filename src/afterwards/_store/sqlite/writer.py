@@ -6,15 +6,14 @@ tries in between to get the database back. How a batch is written is `session.py
 
 import logging
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable
 
 import apsw
 
-from afterwards._store import contract
 from afterwards._store.contract import Command, Reply
+from afterwards._store.sqlite.inbox import Inbox, Waiting
 from afterwards._store.sqlite.replies import deliver
 from afterwards._store.sqlite.session import Session
 from afterwards.errors import Error, Stopped, StorageUnsure
@@ -22,12 +21,7 @@ from afterwards.errors import Error, Stopped, StorageUnsure
 log = logging.getLogger("afterwards.store")
 
 MOST = 512  # commands in one transaction: keeps a commit under some ten milliseconds
-LINGER = 0.002  # seconds that a batch of nothing but patient commands waits for others
-BUSY = 8  # commands in the batch before, from which on more are worth waiting for
-GATHER = 0.0003  # seconds of that wait: less than the commit it saves
 REOPEN = 0.5  # seconds between attempts to get a failed disk back
-
-Waiting = tuple[Command, Reply]
 
 
 class Writer:
@@ -36,11 +30,9 @@ class Writer:
     def __init__(self, session: Session, committed: Callable[[bool], None]) -> None:
         self._session = session
         self._committed = committed
-        self._inbox: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._inbox = Inbox()
         self._closing = False  # nothing more is taken
-        self._ended = False  # everything that was taken before has been taken out of the inbox
         self._gone = False  # the thread answers nothing more
-        self._busy = False
         self._process = os.getpid()
         self.trouble: str | None = None  # why writes are refused at present
         self._thread = threading.Thread(target=self._run, name="afterwards-writer", daemon=True)
@@ -51,9 +43,9 @@ class Writer:
         if self._closing or os.getpid() != self._process:
             deliver([(reply, self._stopped())])
             return
-        self._inbox.put((command, reply))
+        self._inbox.put(command, reply)
         if self._gone:  # the thread ended in between: of us two, whoever takes it out of the inbox answers
-            self._refuse_left_over()
+            self._refuse(self._stopped())
 
     def close(self) -> None:
         """Commit what was submitted, then end the thread."""
@@ -61,47 +53,26 @@ class Writer:
             return  # the thread stayed with the parent
         if not self._closing:
             self._closing = True
-            self._inbox.put(None)
+            self._inbox.ring()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._ended:
-            if batch := self._next_batch():
+        while True:
+            closing = self._closing  # looked at before the inbox: what is in it then was submitted before
+            if not closing:
+                self._inbox.wait()
+            batch = self._inbox.take(MOST)
+            if not batch and closing:
+                break
+            if batch:
                 try:
                     self._commit(batch)
                 except Exception as error:  # a fault of ours must not end the thread that everybody waits for
                     log.exception("a batch of %d commands failed", len(batch))
                     deliver([(reply, error) for _, reply in batch])
         self._gone = True
-        self._refuse_left_over()
-
-    def _next_batch(self) -> list[Waiting]:
-        """Take what waits. Ends of attempts, for which nobody waits, linger for company; a busy inbox fills further."""
-        batch: list[Waiting] = []
-        urgent = False
-        until = 0.0
-        while not self._ended and len(batch) < MOST:
-            try:
-                if not batch:
-                    item = self._inbox.get()
-                    until = time.monotonic() + LINGER
-                elif urgent:
-                    item = self._inbox.get_nowait()
-                else:
-                    item = self._inbox.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                break
-            if item is None:
-                self._ended = True
-                continue
-            batch.append(item)
-            if not urgent and not contract.is_patient(item[0]):
-                urgent = True
-                if self._busy:
-                    time.sleep(GATHER)
-        self._busy = len(batch) >= BUSY
-        return batch
+        self._refuse(self._stopped())
 
     def _commit(self, batch: list[Waiting]) -> None:
         commands = [command for command, _ in batch]
@@ -121,7 +92,7 @@ class Writer:
         self.trouble = str(error)
         log.error("the store failed and takes no writes until it is back: %s", error)
         said = ""
-        while not self._ended:
+        while not self._closing:
             try:
                 self._session.reopen()
             except (Error, apsw.Error, OSError) as again:
@@ -136,24 +107,13 @@ class Writer:
 
     def _refuse_for(self, seconds: float, error: Error) -> None:
         until = time.monotonic() + seconds
-        while not self._ended and (left := until - time.monotonic()) > 0:
-            try:
-                item = self._inbox.get(timeout=left)
-            except queue.Empty:
-                return
-            if item is None:
-                self._ended = True
-            else:
-                deliver([(item[1], error)])
+        while not self._closing and (left := until - time.monotonic()) > 0:
+            self._inbox.wait(left)
+            self._refuse(error)
 
-    def _refuse_left_over(self) -> None:
-        while True:
-            try:
-                item = self._inbox.get_nowait()
-            except queue.Empty:
-                return
-            if item is not None:
-                deliver([(item[1], self._stopped())])
+    def _refuse(self, error: Error) -> None:
+        while waiting := self._inbox.take(MOST):
+            deliver([(reply, error) for _, reply in waiting])
 
     def _stopped(self) -> Stopped:
         if os.getpid() != self._process:
