@@ -38,10 +38,10 @@ async def thread(background_tasks: BackgroundTasks) -> dict[str, int]:
 
 @app.post("/enqueue", status_code=202)
 async def enqueue() -> dict[str, int | str]:
-    """Outside the request's own background tasks; `committed` is when `enqueue` had returned."""
+    """Outside the request's own background tasks."""
     number = next(numbers)
     queued = await afterwards.enqueue(note_async, number, time.monotonic_ns())
-    return {"number": number, "committed": time.monotonic_ns(), "id": queued.id}
+    return {"number": number, "id": queued.id}
 
 
 @app.post("/linger/{number}", status_code=202)

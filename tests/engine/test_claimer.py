@@ -12,6 +12,7 @@ from afterwards._domain.signing import Signer
 from afterwards._domain.tasks import TaskState
 from afterwards._engine.claimer import LOOK
 from afterwards._engine.lanes import Lane
+from afterwards.errors import StoreBusy
 from engine import jobs
 from engine.rig import KEY, Rig, rig
 
@@ -110,6 +111,21 @@ async def test_a_commit_of_another_process_is_found_without_a_hint(tmp_path, han
         await hands.claimer.round()
 
     assert (await hands.settled(later)).state is TaskState.SUCCEEDED
+
+
+async def test_what_a_failed_claim_was_told_of_is_claimed_by_the_next_round(hands: Rig, monkeypatch):
+    """No commit comes after it that would be a hint of its own."""
+    id = hands.queue(jobs.give)
+    busy = StoreBusy("another program kept the database locked")
+    with monkeypatch.context() as locked:
+        locked.setattr(hands.store, "submit", lambda command, reply: reply.deliver(busy))
+        hands.claimer.hint()
+        with pytest.raises(StoreBusy):
+            await hands.claimer.round()
+
+    await hands.claimer.round()
+
+    assert (await hands.settled(id)).state is TaskState.SUCCEEDED
 
 
 async def test_after_the_stop_nothing_is_claimed(hands: Rig):

@@ -1,12 +1,9 @@
 """Threads of `def` tasks: as many as are needed, none that are not."""
 
-import sys
 import threading
 from functools import partial
 
-import pytest
-
-from afterwards._engine.threads import SWITCH, Threads, share_interpreter
+from afterwards._engine.threads import Threads
 
 
 def test_short_calls_are_made_by_few_threads_and_all_are_made():
@@ -87,14 +84,3 @@ def test_closing_ends_the_threads_after_what_they_have_to_do():
 
     assert len(made) == 5
     assert not set(threading.enumerate()) - before
-
-
-@pytest.mark.parametrize(("chosen", "expected"), [(0.005, SWITCH), (0.001, 0.001), (0.05, 0.05)])
-def test_threads_share_the_interpreter_sooner_unless_the_program_has_chosen(chosen, expected):
-    before = sys.getswitchinterval()
-    try:
-        sys.setswitchinterval(chosen)
-        share_interpreter()
-        assert sys.getswitchinterval() == pytest.approx(expected, rel=0.01)
-    finally:
-        sys.setswitchinterval(before)

@@ -44,6 +44,7 @@ class Claimer:
         self._clock = clock
         self._left_over = left_over
         self._version: int | None = None
+        self._looked = 0  # when at it, on the boot clock in milliseconds
         self._due: int | None = None
         self._hinted = True
         self.stopped = False
@@ -59,10 +60,22 @@ class Claimer:
             return None
         if not self._worth_a_claim():
             return self._pause()
-        if not self._hinted and not self._many_free():
+        hinted, self._hinted = self._hinted, False
+        try:
+            return await self._claim(hinted)
+        except BaseException:
+            self._hinted = self._hinted or hinted  # the next round has the same to look for
+            raise
+
+    def wants(self, lane: Lane) -> bool:
+        """Tell whether a freed place of a lane is worth a round, because tasks wait for it."""
+        return self.backlog[lane]
+
+    async def _claim(self, hinted: bool) -> float | None:
+        if hinted:
+            await self._learn()
+        elif not self._many_free():
             await asyncio.sleep(GATHER)
-        self._hinted = False
-        await self._learn()
         if self._is_stopped():  # looked at again after the waits above: from here to the store there is none
             return None
         taken = {lane: self._lanes.take_all(lane) for lane in self._lanes.sizes}
@@ -80,31 +93,36 @@ class Claimer:
                 got[known.lane if known else Lane.THREAD] += 1
             for lane, number in taken.items():
                 self._lanes.give_back(lane, number - got[lane])
+        had_backlog = any(self.backlog.values())
         for lane, number in taken.items():
             if number:
                 self.backlog[lane] = lane in asked and got[lane] == number
             elif self._lanes.sizes[lane] and self._registry.names(lane):
                 self.backlog[lane] = True  # there was no place to ask for: the next one that is freed asks
         self._runner.start([(claim, None) for claim in claims])
-        self._due = self._store.next_due() if asked else None  # what is due is queued by a claim
-        if any(self.backlog.values()):
+        if hinted or self._is_due():
+            self._due = self._store.next_due() if asked else None  # what is due is queued by a claim
+        if any(self.backlog.values()) and (hinted or not had_backlog):
             self._left_over()
         return self._pause()
-
-    def wants(self, lane: Lane) -> bool:
-        """Tell whether a freed place of a lane is worth a round, because tasks wait for it."""
-        return self.backlog[lane]
 
     def _is_stopped(self) -> bool:
         return self.stopped
 
     def _worth_a_claim(self) -> bool:
+        if self._any_free() and self._clock.boot() - self._looked < LOOK * 1000:
+            return True  # while there is work, our own commits change the version too
+        self._looked = self._clock.boot()
         version = self._store.version()
         if version != self._version:
             self._version, self._hinted = version, True
-        due = self._due is not None and self._due <= self._clock.now()
-        freed = any(waiting and self._lanes.free(lane) for lane, waiting in self.backlog.items())
-        return self._hinted or due or freed
+        return self._hinted or self._is_due() or self._any_free()
+
+    def _is_due(self) -> bool:
+        return self._due is not None and self._due <= self._clock.now()
+
+    def _any_free(self) -> bool:
+        return any(waiting and self._lanes.free(lane) for lane, waiting in self.backlog.items())
 
     async def _learn(self) -> None:
         unknown = [function for function in self._store.functions() if self._registry.is_new(function[0])]
@@ -119,7 +137,7 @@ class Claimer:
         )
 
     def _pause(self) -> float:
-        if any(waiting and self._lanes.free(lane) for lane, waiting in self.backlog.items()):
+        if self._any_free():
             return 0.0
         if self._due is None:
             return LOOK

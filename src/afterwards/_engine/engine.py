@@ -26,6 +26,7 @@ from afterwards._engine.claimer import Claimer
 from afterwards._engine.clock import Clock, SystemClock, boot_id
 from afterwards._engine.context import Running
 from afterwards._engine.hub import Hub
+from afterwards._engine.interpreter import tune_interpreter
 from afterwards._engine.lanes import Lane, Lanes
 from afterwards._engine.loops import Loop
 from afterwards._engine.pruner import Pruner
@@ -34,7 +35,6 @@ from afterwards._engine.renewer import LEASE, Renewer
 from afterwards._engine.rescuer import Rescuer
 from afterwards._engine.runner import Runner
 from afterwards._engine.teller import Teller
-from afterwards._engine.threads import share_interpreter
 from afterwards._engine.watchdog import Watchdog
 from afterwards._files.presence import Presence
 from afterwards._store.contract import (
@@ -159,7 +159,7 @@ class Engine:
             self.readers.shutdown()
             self.presence.close()
             raise
-        share_interpreter()
+        tune_interpreter()
         _engines.add(self)
         self.store.watch(self._committed)
         logs.capture()

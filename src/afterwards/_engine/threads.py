@@ -9,24 +9,11 @@ thread, instead of by many that fight for the interpreter lock.
 
 import logging
 import queue
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 
 log = logging.getLogger("afterwards.engine")
-
-_DEFAULT = 0.005  # seconds after which Python takes the interpreter from a thread when another waits for it
-SWITCH = 0.0003  # what it is set to
-
-
-def share_interpreter() -> None:
-    """Let threads wait less for each other; a program that has chosen for itself keeps what it chose.
-
-    A `def` task that computes holds up each step of the event loop by this long.
-    """
-    if sys.getswitchinterval() == _DEFAULT:
-        sys.setswitchinterval(SWITCH)
 
 
 class Threads:

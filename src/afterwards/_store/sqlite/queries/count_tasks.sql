@@ -8,7 +8,7 @@ SELECT 'waiting', count(*) FROM task WHERE state = 'waiting'
 UNION ALL
 SELECT state, count(*) FROM task WHERE state IN ('scheduled', 'retrying') GROUP BY state
 UNION ALL
-SELECT state, count(*) FROM task WHERE state IN ('failed', 'quarantined', 'cancelled', 'expired') GROUP BY state
+SELECT state, count(*) FROM task WHERE finished_at IS NOT NULL AND state <> 'succeeded' GROUP BY state
 UNION ALL
 SELECT 'succeeded', (SELECT count(*) FROM task WHERE finished_at IS NOT NULL)
-                  - (SELECT count(*) FROM task WHERE state IN ('failed', 'quarantined', 'cancelled', 'expired'));
+                  - (SELECT count(*) FROM task WHERE finished_at IS NOT NULL AND state <> 'succeeded');
