@@ -38,7 +38,8 @@ class UnstorableArgument(Unstorable):
 
     def __init__(self, *, function: str, argument: str, type: str, reason: str, remedy: str) -> None:
         self.argument = argument  # with the path inside it: order.items[3]
-        super().__init__(f"argument {argument} of {function} cannot be stored: it is {type}, {reason}. {remedy}")
+        what = f"{type}, {reason}" if reason else type
+        super().__init__(f"argument {argument} of {function} cannot be stored: it is {what}. {remedy}")
 
 
 class UnstorableResult(Unstorable):
@@ -49,7 +50,8 @@ class UnstorableResult(Unstorable):
     def __init__(self, *, function: str, path: str, type: str, reason: str, remedy: str) -> None:
         self.path = path  # "" for the result itself, else where in it: .items[3]
         where = f"result{path}" if path else "it"
-        super().__init__(f"the result of {function} cannot be stored: {where} is {type}, {reason}. {remedy}")
+        what = f"{type}, {reason}" if reason else type
+        super().__init__(f"the result of {function} cannot be stored: {where} is {what}. {remedy}")
 
 
 class WrongArguments(Error, TypeError):
@@ -230,7 +232,8 @@ class TaskOpen(Error):
         self.state = state
         super().__init__(
             f"task {task} is {state}: it has no result yet, and only a task that has ended can be run again. "
-            "Wait for its end with `Prefer: wait=20` on its document, or with its event stream."
+            f"Wait for its end: with `afterwards tasks watch {task}`, or over HTTP with `Prefer: wait=20` on its "
+            "document or with its event stream."
         )
 
 

@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Mount, Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from afterwards._domain.options import PLAIN_CALL
@@ -29,7 +29,7 @@ from afterwards._web.injection import Handler, Route
 from afterwards._web.routes import add_routes
 from afterwards._web.system import System
 from afterwards._web.tasks import BackgroundTasks, Handle
-from afterwards.errors import RoutesTooEarly
+from afterwards.errors import Error, RoutesTooEarly
 
 P = ParamSpec("P")
 
@@ -101,6 +101,7 @@ class Afterwards:
         )
         self._access = Access(admin=admin, token=token, key=lambda: self._system.key)
         self._docs = docs
+        self._serves = True
         if app is not None:
             self._bind(app)
             self.show_on(app)
@@ -135,6 +136,20 @@ class Afterwards:
         """The data directory."""
         return self._system.data
 
+    def overrule(
+        self, *, serves: bool, strict: bool | None, data: str | os.PathLike[str] | None, **settings: Any
+    ) -> None:
+        """Let a launcher's word go before what the program says; None leaves it. Before the start.
+
+        Args:
+            serves: Whether requests are answered at all.
+            strict: See `__init__`.
+            data: See `__init__`.
+            settings: `runs_tasks`, `concurrency`, `threads` and `drain`.
+        """
+        self._serves = serves
+        self._system.overrule(strict=strict, data=None if data is None else Path(data), settings=settings)
+
     async def enqueue(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Handle:
         """Store a call to be made soon, outside of any request; it is durable when this returns.
 
@@ -162,8 +177,12 @@ class Afterwards:
         self.bind_mounts()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._system.start, loop)
-        if self.app is not None:
+        if self.app is not None and self._serves:
             self._access.announce()
+
+    def retire(self) -> float:
+        """Begin to stop while requests are still answered: start nothing more; return the drain's seconds."""
+        return self._system.retire()
 
     async def stop(self) -> None:
         """Let running tasks finish for a while, give back the rest, close."""
@@ -300,20 +319,31 @@ def _prepare_lifespan() -> None:
             return await original(self, scope, receive, send)
         guest = afterwards.app is not None and getattr(app, _OURS, None) is None  # of another application's engine
         own = self.lifespan_context
+        refusal: list[Error] = []
 
         @asynccontextmanager
         async def both(app: Any) -> AsyncIterator[Any]:
             async with own(app) as state:
-                await afterwards.start()
+                try:
+                    await afterwards.start()
+                except Error as error:
+                    refusal.append(error)
+                    raise
                 try:
                     yield state
                 finally:
                     if not guest:
                         await afterwards.stop()
 
+        async def in_one_sentence(message: Message) -> None:
+            """The server logs what a failed start-up says, and ours need no traceback to be understood."""
+            if refusal and message["type"] == "lifespan.startup.failed":
+                message = {**message, "message": f"afterwards: {refusal[0]}"}
+            await send(message)
+
         self.lifespan_context = both
         try:
-            await original(self, scope, receive, send)
+            await original(self, scope, receive, in_one_sentence)
         finally:
             self.lifespan_context = own
 

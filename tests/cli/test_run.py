@@ -229,6 +229,17 @@ def test_a_factory_and_a_wrapped_application_are_served(folder, start):
     until(lambda: Data(folder / "afterwards-data").states() == ["succeeded"], "the task has ended")
 
 
+def test_status_links_lead_to_us_in_a_program_that_answers_every_path(folder, start):
+    """Its routes were made before ours, and the last of them, a page for all that is not found, takes everything."""
+    (folder / "everything.py").write_text(
+        PROGRAM + "\n@app.get('/{path:path}')\nasync def all(path: str):\n    return {'page': path}\n"
+    )
+    server = start("run", "everything:app", "--port", "0")
+
+    assert server.request("GET", "/afterwards/health")["status"] == "ready"
+    assert server.request("GET", "/elsewhere") == {"page": "elsewhere"}
+
+
 def test_json_log_lines_carry_the_task(folder, serve):
     """A log that programs read has one object a line, whatever a client sends."""
     server = serve("--log-format", "json")
@@ -249,6 +260,10 @@ def test_json_log_lines_carry_the_task(folder, serve):
     [
         (["absent:app"], "there is no module 'absent' in {folder} or on Python's path"),
         (["program.inner:app"], "there is no module 'program.inner'"),
+        (
+            ["program.py"],
+            "it is the name of a file. Write the module and the application in it: afterwards run program:app",
+        ),
         (["program:application"], "has no attribute 'application'. It has a FastAPI application named app"),
         (["program:fail"], "program:fail cannot be served: it is a function, not a FastAPI application. If it makes"),
         (["program:mark", "--factory"], "could not be imported; its error is above"),

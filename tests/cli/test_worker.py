@@ -22,6 +22,7 @@ def test_a_worker_runs_what_a_server_only_accepted(folder, serve, start, data):
     worker = start("worker", "program:app")
 
     until(lambda: data.states() == ["succeeded", "succeeded"], "the worker has run them")
+    assert "token" not in worker.text  # it answers nobody
     server.post("/sleep/0")
     until(lambda: data.states() == ["succeeded"] * 3, "it is told of new ones, too")
     assert {pid for _, pid in marks(folder)} == {worker.process.pid}

@@ -2,6 +2,9 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from support.server import Program
 
@@ -57,35 +60,32 @@ if __name__ == "__main__":
 """
 
 
-def program(tmp_path, source: str) -> Program:
+@contextmanager
+def program(tmp_path: Path, source: str) -> Iterator[Program]:
     (tmp_path / "forking.py").write_text(source)
-    return Program("forking", str(tmp_path / "data"), folder=tmp_path, data=tmp_path / "data")
+    running = Program("forking", str(tmp_path / "data"), folder=tmp_path, data=tmp_path / "data")
+    try:
+        yield running
+        assert running.end() == 0
+    finally:
+        if running.process.poll() is None:
+            os.kill(running.process.pid, signal.SIGKILL)
 
 
 def test_a_child_that_ends_takes_nothing_of_its_parents_with_it(tmp_path):
     """Neither the lock's files, nor what wakes its event loop; and what the child tries itself is refused clearly."""
-    running = program(tmp_path, SCRIPT)
-    try:
+    with program(tmp_path, SCRIPT) as running:
         running.wait_for(r"^before: 2$")
         refused = running.wait_for(r"^child: Stopped Afterwards was started by process \d+, and this is a fork of it")
         assert "Start it after the fork" in refused.string
         running.wait_for(r"^child ended with 0$")
         running.wait_for(r"^present: 2$")
         running.wait_for(r"^after: 4$")
-        assert running.end() == 0
-    finally:
-        if running.process.poll() is None:
-            os.kill(running.process.pid, signal.SIGKILL)
 
 
 def test_a_child_can_start_its_own(tmp_path):
     """A server that forks its workers: what each starts after the fork is its own."""
-    running = program(tmp_path, START_IN_CHILD)
-    try:
+    with program(tmp_path, START_IN_CHILD) as running:
         running.wait_for(r"^parent: 2$")
         running.wait_for(r"^child: 4$")
         running.wait_for(r"^ended with 0$")
-        assert running.end() == 0
-    finally:
-        if running.process.poll() is None:
-            os.kill(running.process.pid, signal.SIGKILL)

@@ -15,6 +15,7 @@ from starlette.background import BackgroundTask
 from afterwards import BackgroundTasks
 from afterwards.errors import UnstorableFunction, WrongArguments
 from support import work
+from support.server import Program
 from support.site import Site, until, until_async
 
 BIG = 300_000  # bytes: a file of its own, not part of a row
@@ -379,3 +380,18 @@ async def test_a_request_cancelled_in_its_endpoint_leaves_nothing(site: Site):
     assert site.rows() == []
     lanes = site.afterwards._system.engine.lanes
     await until_async(lambda: lanes.busy() == 0, lanes.busy)  # a claim holds all free places for a moment
+
+
+def test_a_start_that_is_refused_is_one_sentence_in_the_servers_log(tmp_path):
+    """Whoever reads it named a wrong folder, and has no use for the way through our code to that place."""
+    (tmp_path / "data").write_text("a file")
+    (tmp_path / "refused.py").write_text(
+        "from fastapi import FastAPI\nfrom afterwards import Afterwards\napp = FastAPI()\nAfterwards(app)\n"
+    )
+
+    server = Program("uvicorn", "refused:app", "--port", "0", folder=tmp_path, data=tmp_path / "data")
+
+    server.wait_for(r"afterwards: the data directory .*/data is a file\. Choose a folder")
+    server.wait_for("Application startup failed")
+    assert server.end() == 3
+    assert not [line for line in server.lines if "Traceback" in line]

@@ -57,6 +57,28 @@ def test_a_task_starts_when_the_stream_has_ended(site: Site, kind: str):
     assert site.states() == ["succeeded"]
 
 
+def test_a_stream_that_waits_for_its_own_task_gets_its_result(site: Site):
+    """Held back until the end of the stream, the task would wait for the stream and the stream for the task."""
+    Tasks = site.Tasks
+
+    @site.app.get("/")
+    async def endpoint(background_tasks: Tasks):
+        handle = background_tasks.add_task(work.note, "first")
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"one"
+            await handle.result(timeout=work.DEADLINE)
+            yield "".join(work.journal).encode()
+
+        return StreamingResponse(chunks())
+
+    with site.client() as client:
+        assert client.get("/").content == b"onefirst"
+
+    assert site.at_start == [[FIRST]]
+    assert site.states() == ["succeeded"]
+
+
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("kind", ["async", "sync"])
 def test_a_task_added_while_streaming_is_stored_at_once_and_keeps_its_place(site: Site, kind: str, before: bool):

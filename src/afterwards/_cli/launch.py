@@ -9,8 +9,7 @@ import inspect
 import os
 import sys
 import traceback
-from dataclasses import replace
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, NoReturn
 
 import msgspec
@@ -98,7 +97,15 @@ def load(launch: Launch) -> tuple[Any, Afterwards]:
     else:
         inner = _inner(found, launch)
         served, installation = found, getattr(inner, _OURS, None) or Afterwards(inner)
-    _overrule(installation, launch)
+    installation.overrule(
+        serves=launch.command == "run",
+        strict=launch.strict,
+        data=launch.data,
+        runs_tasks=launch.runs_tasks,
+        concurrency=launch.concurrency,
+        threads=launch.threads,
+        drain=launch.drain,
+    )
     return served, installation
 
 
@@ -115,6 +122,13 @@ def check_data(installation: Afterwards) -> None:
 
 def _find(launch: Launch) -> Any:
     module_name, _, attribute = launch.target.partition(":")
+    if module_name.endswith(".py"):
+        raise ProgramRefused(
+            program=launch.target,
+            reason="it is the name of a file",
+            remedy=f"Write the module and the application in it: afterwards {launch.command} "
+            f"{PurePath(module_name).stem}:{attribute or 'app'}",
+        )
     module = _import(module_name, launch)
     found: Any = module
     for part in (attribute or "app").split("."):
@@ -183,17 +197,6 @@ def _inner(found: Any, launch: Launch) -> Any:
     raise ProgramRefused(
         program=launch.target, reason=f"it is {_kind(found)}, not a FastAPI application", remedy=remedy
     )
-
-
-def _overrule(installation: Afterwards, launch: Launch) -> None:
-    """Let the command line go before what the program says; nothing has been opened yet."""
-    system = installation._system
-    said = {name: getattr(launch, name) for name in ("runs_tasks", "concurrency", "threads", "drain")}
-    system.settings = replace(system.settings, **{name: value for name, value in said.items() if value is not None})
-    if launch.strict is not None:
-        system._strict = launch.strict
-    if launch.data is not None:
-        system.data = Path(launch.data)
 
 
 def _suggest(module: Any, module_name: str, launch: Launch) -> str:

@@ -58,10 +58,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let go of connections and tasks within the limit."""
         if Current.installation is not None:
-            system = Current.installation._system
-            if system._engine is not None:
-                system._engine.retire()
-            self.config.timeout_graceful_shutdown = max(LEAST, math.ceil(system.settings.drain))
+            self.config.timeout_graceful_shutdown = max(LEAST, math.ceil(Current.installation.retire()))
         await super().shutdown(sockets=sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

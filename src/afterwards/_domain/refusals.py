@@ -30,8 +30,12 @@ class Refused(Exception):
 
 def shown(cls: type) -> str:
     """How a message names a type: `a list`, `a shop.models.Order`. Never the value: it may be long or secret."""
-    name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    name = _name(cls)
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def _name(cls: type) -> str:
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
 # By the class that an object inherits from; reason and remedy. Named as text, because importing them would cost
@@ -114,6 +118,7 @@ _BY_PACKAGE = {  # a value whose class is defined in one of these is their conne
 }
 _ORMS = {"sqlalchemy", "django", "tortoise", "peewee", "pony"}  # users derive their rows from classes of these
 _OF_ARRAYS = {"numpy", "pandas", "polars", "pyarrow", "torch", "PIL"}  # no answer to `==` that is true or false
+_ARTICLES = ("a ", "an ", "the ")
 _LOCKS = {"lock", "LockType", "RLock", "_RLock"}
 
 
@@ -121,7 +126,15 @@ def hopeless(value: Any) -> Refused | None:
     """The refusal of a value whose kind no annotation can save, or None."""
     cls = type(value)
     found = _reason(value, cls)
-    return Refused(shown(cls), *found, hopeless=True) if found is not None else None
+    if found is None:
+        return None
+    reason, remedy = found
+    if not reason.startswith(_ARTICLES):
+        return Refused(shown(cls), reason, remedy, hopeless=True)
+    kind, _, why = reason.partition(", ")  # what people call it goes before what Python calls it
+    if cls.__name__ not in kind:
+        kind += f" ({_name(cls)})"
+    return Refused(kind, why, remedy, hopeless=True)
 
 
 def is_orm(cls: type) -> bool:
@@ -153,7 +166,7 @@ def _reason(value: Any, cls: type) -> tuple[str, str] | None:
         if (found := _BY_BASE.get(f"{base.__module__}.{base.__qualname__}")) is not None:
             return found
     if isinstance(value, collections.abc.Iterator):
-        return "a generator or another iterator, which can be read only once", "Pass list(...) of it."
+        return "an iterator, which can be read only once", "Pass list(...) of it."
     if isinstance(value, collections.abc.MappingView):
         return "a view of a dict", "Pass list(...) of it."
     if cls.__name__ in _LOCKS and cls.__module__ in ("_thread", "threading"):

@@ -35,23 +35,6 @@ Call = tuple[Sequence[Any], dict[str, Any]]  # arguments as they were given
 class Running:
     """One attempt while it runs, and what it has said that is not stored yet."""
 
-    __slots__ = (
-        "__weakref__",
-        "call",
-        "claim",
-        "ended",
-        "known",
-        "lines",
-        "lock",
-        "loop",
-        "lost",
-        "notes",
-        "progress",
-        "released",
-        "task",
-        "told",
-    )
-
     def __init__(self, claim: Claim, known: Known, told: Callable[[], None], call: Call | None = None) -> None:
         self.claim = claim
         self.known = known

@@ -214,9 +214,9 @@ class Runner:
             return
         context = contextvars.Context()
         context.run(running.set, attempt)
-        self._end(attempt, context.run(self._call, attempt))
+        self._end(attempt, context.run(self._make_call, attempt))
 
-    def _call(self, attempt: Running) -> Outcome:
+    def _make_call(self, attempt: Running) -> Outcome:
         known = attempt.known
         opened: list[Any] = []
         try:

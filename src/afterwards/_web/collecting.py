@@ -81,6 +81,11 @@ class Gathering:
             self._drafts.append(draft)
         return draft
 
+    def begin(self) -> None:
+        """Start what is held back until the response has been sent."""
+        if self._after is not None:
+            self._after.start()
+
     def _keep(self, value: object, function: str) -> PendingFile | None:
         kept = keep(value, self._system.staging, function=function, argument="(an upload)")
         if kept is not None:

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,18 @@ class System:
         self.host: Any = None  # the application that has the status routes
 
     # -- life
+
+    def overrule(self, *, strict: bool | None, data: Path | None, settings: dict[str, Any]) -> None:
+        """Change, before the start, what is not None."""
+        self.settings = replace(self.settings, **{name: value for name, value in settings.items() if value is not None})
+        self._strict = self._strict if strict is None else strict
+        self.data = data or self.data
+
+    def retire(self) -> float:
+        """Start nothing more; see `Engine.retire`. Returns the seconds that running tasks get."""
+        if self._engine is not None:
+            self._engine.retire()
+        return self.settings.drain
 
     def start(self, loop: asyncio.AbstractEventLoop | None) -> Engine:
         """Open the data directory and start the engine; the first call counts until `stop`.

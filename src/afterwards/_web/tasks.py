@@ -26,10 +26,13 @@ log = logging.getLogger("afterwards")
 class Handle:
     """A task that was added: known by its id from now on, stored when the request is answered."""
 
-    __slots__ = ("_system", "durable", "id")
+    __slots__ = ("_gathering", "_system", "durable", "id")
 
-    def __init__(self, system: "System", id: str, *, durable: bool = True) -> None:
+    def __init__(
+        self, system: "System", id: str, *, durable: bool = True, gathering: "Gathering | None" = None
+    ) -> None:
         self._system = system
+        self._gathering = gathering  # of the request that added it
         self.id = id
         self.durable = durable  # False: it could not be stored and is lost with the process
 
@@ -49,6 +52,8 @@ class Handle:
     async def result(self, timeout: float | None = None) -> Any:
         """Wait for the end of the task and return what it returned.
 
+        A streamed response that waits here for a task of its own request does not hold it back until its end.
+
         Args:
             timeout: Seconds to wait at most; None waits for ever.
 
@@ -57,6 +62,8 @@ class Handle:
             TimeoutError: It had not ended in time. It goes on.
             UnknownTask: It has not been stored (yet), or was deleted.
         """
+        if self._gathering is not None:
+            self._gathering.begin()
         await self._system.wait_for([self.id], timeout=timeout, retrying=True)
         row = await self._system.row(self.id)
         if row.state not in FINAL:
@@ -139,7 +146,8 @@ class BackgroundTasks(fastapi.BackgroundTasks):
             self.tasks.append(BackgroundTask(func, *args, **kwargs))
             return cast(Handle, None)
         added = self._gathering.add(func, args, kwargs, options)
-        return Handle(self._gathering.system, added.id, durable=not hasattr(added, "failure"))
+        durable = not hasattr(added, "failure")
+        return Handle(self._gathering.system, added.id, durable=durable, gathering=self._gathering)
 
     async def __call__(self) -> None:
         """Start what was stored, then run what was not; called after the response has been sent."""

@@ -34,7 +34,7 @@ class Writer:
         self._closing = False  # nothing more is taken
         self._gone = False  # the thread answers nothing more
         self._process = os.getpid()
-        self.trouble: str | None = None  # why writes are refused at present
+        self.trouble: str | None = None  # why the last commit failed
         self._thread = threading.Thread(target=self._run, name="afterwards-writer", daemon=True)
         self._thread.start()
 
@@ -80,16 +80,17 @@ class Writer:
             answers, work = self._session.run(commands)
         except Error as error:
             deliver([(reply, error) for _, reply in batch])
+            self.trouble = str(error)
             if isinstance(error, StorageUnsure):
                 self._recover(error)
             return
+        self.trouble = None
         self._committed(work)
         deliver([(reply, answer) for (_, reply), answer in zip(batch, answers, strict=True)])
         self._session.keep_log_short()
 
     def _recover(self, error: StorageUnsure) -> None:
         """Refuse all writes until one of our own succeeds through a new connection."""
-        self.trouble = str(error)
         log.error("the store failed and takes no writes until it is back: %s", error)
         said = ""
         while not self._closing:
