@@ -27,7 +27,7 @@ def measure(run: Run) -> Part:
         load("own", memory, "/task", connections=1, seconds=1)
         load("own", ours, "/task", connections=1, seconds=1)
         time.sleep(SETTLE)
-        for repeat in range(2 if run.quick else 3):
+        for repeat in range(2 if run.quick else run.repeats):
             before = _cpu(plain), _cpu(child)
             time.sleep(seconds)
             after = _cpu(plain), _cpu(child)

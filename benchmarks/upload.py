@@ -27,7 +27,7 @@ def measure(run: Run) -> Part:
     part = Part(name="upload")
     samples = Samples(part, run)
     mebibytes = run.size(1024, 128)
-    for repeat in range(min(run.repeats, 3)):
+    for repeat in range(run.repeats):
         samples.take("afterwards", repeat, lambda: _ours(run, mebibytes))
         samples.take("plain FastAPI", repeat, lambda: _plain(run, mebibytes))
     samples.keep()
