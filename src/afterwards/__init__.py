@@ -1,5 +1,13 @@
 """Durable background tasks and background file processing for FastAPI."""
 
+import sys
+
+if sys.platform == "win32":  # before anything is imported that Windows does not have
+    raise ImportError(
+        "Afterwards does not run on Windows: it needs file locks and directory syncs that Windows does not have. "
+        "Use WSL 2 or a container."
+    )
+
 from afterwards._domain.options import task
 from afterwards._engine.context import current_task, progress
 from afterwards.fastapi import Afterwards, BackgroundTasks, Handle

@@ -5,6 +5,7 @@ Importing this module prepares FastAPI, once; see `_web/injection.py` for what t
 
 import asyncio
 import os
+import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -158,13 +159,11 @@ class Afterwards:
             StorageFull, StoreBusy, Stopped: Nothing was stored now.
             StorageUnsure: Whether it was stored is unknown.
         """
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self._system.start, None)
-        return await loop.run_in_executor(None, lambda: self.enqueue_blocking(func, *args, **kwargs))
+        return await self._system.enqueue(func, args, kwargs, PLAIN_CALL)
 
     def enqueue_blocking(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Handle:
         """Do the same from code that is not `async`."""
-        return self._system.enqueue(func, args, kwargs, PLAIN_CALL)
+        return self._system.enqueue_blocking(func, args, kwargs, PLAIN_CALL)
 
     async def start(self) -> None:
         """Open the data directory and start the engine, with `async def` tasks on the running loop.
@@ -204,12 +203,16 @@ def _check(*, prefix: str, concurrency: int, threads: int, drain: float | None, 
 
 def _drain(asked: float | None) -> float:
     """A reload must not wait: what runs is given back and run again by the new process."""
-    import sys
-
     if asked is not None:
         return asked
-    if "AFTERWARDS_DRAIN" in os.environ:
-        return float(os.environ["AFTERWARDS_DRAIN"])
+    if (said := os.environ.get("AFTERWARDS_DRAIN")) is not None:
+        try:
+            seconds = float(said)
+        except ValueError:
+            seconds = -1.0
+        if not seconds >= 0:
+            raise ValueError(f"the environment's AFTERWARDS_DRAIN={said!r}: seconds from 0 are wanted here")
+        return seconds
     return 0.0 if "--reload" in sys.argv else 10.0
 
 

@@ -100,8 +100,8 @@ async def waiting() -> None: ...
         (threading.RLock(), "a lock", "Make it at the top of the module"),
         (threading.Event(), "only this process", "Make it in the task"),
         (threading.Thread(), "a thread", "Start it in the task"),
-        (counting(), "an iterator (generator)", "Pass list(...) of it"),
-        (map(str, [1]), "an iterator (map)", "Pass list(...) of it"),
+        (counting(), "an iterator, which can be read only once", "Pass list(...) of it"),
+        (map(str, [1]), "an iterator, which can be read only once", "Pass list(...) of it"),
         ({}.keys(), "a view of a dict", "Pass list(...) of it"),
         (lambda: None, "a lambda, which is code", "pick the function in the task"),
         (counting, "a function, which is code", "pick the function in the task"),
@@ -114,7 +114,11 @@ async def waiting() -> None: ...
         (memoryview(b"x"), "a view of memory", "Pass bytes(view)"),
         (logging.getLogger("a"), "a logger", "Call logging.getLogger(name) in the task"),
         (contextvars.ContextVar("a"), "a context variable", "Pass the value it has now"),
-        (Request({"type": "http"}), "a request, which ends with its response", "Read what the task needs"),
+        (
+            Request({"type": "http"}),
+            "a request (starlette.requests.Request), which ends with its response",
+            "Read what the task needs",
+        ),
         (UploadFile(io.BytesIO()), "an upload", "Save it and pass the path"),
         (Opaque(), "nothing says how to write it down", "Annotate the parameter with a pydantic model or a dataclass"),
     ],
@@ -173,7 +177,7 @@ def test_a_refusal_names_the_place_inside_the_argument():
     order = Order(items=[Item(sku="a"), Item(sku="b", photo=threading.Lock())])
 
     assert refusal(order).startswith(
-        "argument order.items[1].photo of shop:work cannot be stored: it is a _thread.lock"
+        "argument order.items[1].photo of shop:work cannot be stored: it is a lock (_thread.lock)"
     )
     assert "argument order['a'][0] of" in refusal({"a": [threading.Lock()]})
     assert "argument order.content of" in refusal(Parcel(threading.Lock()))

@@ -14,7 +14,6 @@ from afterwards._cli.text import plain
 from afterwards._engine.context import current_task
 
 TEXT, JSON = "text", "json"
-FORMATS = (TEXT, JSON)
 
 # What every record has; anything else came with `extra`. color_message repeats uvicorn's message with escape codes.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}

@@ -99,7 +99,7 @@ def shown(root: Path, id: str, *, as_json: bool) -> Iterator[str]:
 
 
 def watched(root: Path, id: str, *, as_json: bool) -> Iterator[str]:
-    """Show what happens to a task until it has ended, from its beginning on; return its last state."""
+    """Show what happens to a task until it has ended, from its beginning on."""
     with opened(root) as store:
         find(store, id)
         after, seen = 0, -1

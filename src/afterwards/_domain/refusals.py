@@ -132,7 +132,7 @@ def hopeless(value: Any) -> Refused | None:
     if not reason.startswith(_ARTICLES):
         return Refused(shown(cls), reason, remedy, hopeless=True)
     kind, _, why = reason.partition(", ")  # what people call it goes before what Python calls it
-    if cls.__name__ not in kind:
+    if cls.__module__ != "builtins":
         kind += f" ({_name(cls)})"
     return Refused(kind, why, remedy, hopeless=True)
 

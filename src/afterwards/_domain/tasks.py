@@ -126,7 +126,8 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     boot: str  # of this machine; a lease of another boot has ended
     started_at: int
     lease_until: int  # milliseconds since boot
-    program: str = ""  # what it runs, for people
+    program: str = ""  # its command line, for people
+    folder: str = ""  # where it was started: two programs seldom share one
     stopped_at: int | None = None  # it was told to stop; what it still held is released, not interrupted
 
 

@@ -165,6 +165,22 @@ class Engine:
         logs.capture()
         self._thread.start()
         self._loop.call_soon_threadsafe(self._begin)
+        self._warn_of_others()
+
+    def _warn_of_others(self) -> None:
+        """Say that another program may take this one's tasks: a function is known by its name, not by its code."""
+        here = _folder()
+        for other in self.store.workers():
+            if other.id != self.worker and other.folder != here and self.presence.lives(other.id):
+                log.warning(
+                    "process %d, started in %s with `%s`, works on the same data directory as this program, which was "
+                    "started in %s. A task is run by either of them that has a function of its name: give each program "
+                    "a data directory of its own (--data, AFTERWARDS_DATA), unless both have the same code.",
+                    other.pid,
+                    other.folder,
+                    other.program,
+                    here,
+                )
 
     def _begin(self) -> None:
         self._loop.add_reader(self.presence.descriptor, self._hinted)
@@ -335,7 +351,15 @@ class Engine:
             started_at=self.clock.now(),
             lease_until=self.clock.boot() + int(LEASE * 1000),
             program=" ".join(sys.argv)[:500],
+            folder=_folder(),
         )
+
+
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "a folder that was removed"
 
 
 def _in_child() -> None:

@@ -201,14 +201,17 @@ class Plan:
         self.held: list[str] = []
         self.tasks: list[NewTask] = []
         self._drafts = drafts
+        now = engine.clock.now()
         sequence = drafts[0].id if len(drafts) > 1 else None
         last = len(drafts) - 1
         for place, draft in enumerate(drafts):
             before = None if draft.options.parallel else (drafts[place - 1].id if place else after)
             followed = place < last and not drafts[place + 1].options.parallel
-            self.tasks.append(self._task(draft, before, followed=followed, sequence=sequence, held=held))
+            self.tasks.append(self._task(draft, before, followed=followed, sequence=sequence, held=held, now=now))
 
-    def _task(self, draft: Draft, before: str | None, *, followed: bool, sequence: str | None, held: bool) -> NewTask:
+    def _task(
+        self, draft: Draft, before: str | None, *, followed: bool, sequence: str | None, held: bool, now: int
+    ) -> NewTask:
         engine, known, call = self._engine, draft.known, draft.options
         options = known.options
         signature = engine.signer.task(draft.id, known.name, draft.arguments)
@@ -222,7 +225,7 @@ class Plan:
         elif call.delay > 0:
             state = TaskState.SCHEDULED
         elif not (engine.claimer.stopped or engine.claimer.backlog[known.lane]) and engine.lanes.take(known.lane):
-            state, attempt, worker, started_at = TaskState.RUNNING, 1, engine.worker, draft.created_at
+            state, attempt, worker, started_at = TaskState.RUNNING, 1, engine.worker, now
             token = random_bytes().hex()
             claim = Claim(
                 id=draft.id,

@@ -5,12 +5,15 @@ exceptions are logged and kept, and never reach the server.
 """
 
 import asyncio
+import functools
 import inspect
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
+
+import anyio.to_thread
 
 from afterwards._domain.ids import new_id
 from afterwards._domain.tasks import Failure, TaskState
@@ -71,14 +74,14 @@ class Unsaved:
         return self._tasks.get(id)
 
     async def run(self, task: UnsavedTask) -> None:
-        """Run it on this loop, or on a thread of the loop's when it is a plain function."""
+        """Run it on this loop, or, when it is a plain function, on a thread of those that FastAPI runs it on."""
         task.started_at, task.state = self._clock.now(), TaskState.RUNNING
         try:
             call = getattr(task.function, "__call__", None)  # noqa: B004 - an object may have an async __call__
             if inspect.iscoroutinefunction(task.function) or inspect.iscoroutinefunction(call):
                 await task.function(*task.args, **task.kwargs)
             else:
-                await asyncio.to_thread(task.function, *task.args, **task.kwargs)
+                await anyio.to_thread.run_sync(functools.partial(task.function, *task.args, **task.kwargs))
             task.state = TaskState.SUCCEEDED
         except asyncio.CancelledError as error:
             task.state, task.failure = TaskState.CANCELLED, describe(error)

@@ -4,7 +4,6 @@ Only its owner may look into it. It refuses a place where SQLite would lose data
 """
 
 import os
-import sys
 from pathlib import Path
 
 from afterwards.errors import StoreRefused
@@ -18,11 +17,6 @@ def open_directory(root: Path) -> Path:
     Raises:
         StoreRefused: It cannot be made or written.
     """
-    if sys.platform == "win32":
-        raise StoreRefused(
-            "Afterwards does not run on Windows: it needs file locks and directory syncs that Windows does not have. "
-            "Use WSL 2 or a container."
-        )
     root = root.absolute()
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -62,7 +62,7 @@ class ClaimTasks:
     """
 
     worker: str
-    lanes: tuple[tuple[tuple[str, ...], int], ...]  # (function names, at most so many)
+    lanes: tuple[tuple[tuple[str, ...], int], ...]  # (function names, at most so many), of two kinds at most
     now: int
 
 

@@ -5,7 +5,6 @@ the tasks run whatever becomes of the response. After the commit, and on a WebSo
 for, a task is stored the moment it is added.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -22,8 +21,8 @@ from afterwards._domain.options import CallOptions
 from afterwards._engine.intake import Draft, Plan
 from afterwards._engine.unsaved import UnsavedTask
 from afterwards._files.pending import PendingFile
-from afterwards._files.promotion import demote, promote
 from afterwards._web.parts import refuse_bytes_for_uploads
+from afterwards._web.storing import release
 from afterwards._web.uploads import keep
 from afterwards.errors import HTTP_STATUS, Stopped, StorageFull, StorageUnsure, StoreBusy, Unstorable
 
@@ -37,7 +36,7 @@ class Gathering:
     """The tasks of one request or WebSocket."""
 
     def __init__(self, system: "System", connection: HTTPConnection, *, strict: bool, live: bool) -> None:
-        self.system = self._system = system
+        self.system = system
         self._connection = connection
         self._strict = strict
         self._live = live  # store each task when it is added
@@ -52,14 +51,14 @@ class Gathering:
     def make(self) -> StarletteBackgroundTasks:
         """Return the object that FastAPI injects for this request."""
         if self._injected is None:
-            self._injected = self._system.tasks_class(self)
+            self._injected = self.system.tasks_class(self)
         return self._injected
 
     def add(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
     ) -> Draft | UnsavedTask:
         """Check a call and keep it until the commit; afterwards, store it at once."""
-        system = self._system
+        system = self.system
         try:
             draft = system.intake.draft(function, args, kwargs, options, self._keep)
             if self._strict:
@@ -87,7 +86,7 @@ class Gathering:
             self._after.start()
 
     def _keep(self, value: object, function: str) -> PendingFile | None:
-        kept = keep(value, self._system.staging, function=function, argument="(an upload)")
+        kept = keep(value, self.system.staging, function=function, argument="(an upload)")
         if kept is not None:
             self._files.append(kept)
         return kept
@@ -124,44 +123,25 @@ class Gathering:
                 plan = await self._store(held=streamed)
             except (StorageFull, StorageUnsure, StoreBusy, Stopped) as error:
                 headers = {"Retry-After": "1"}
-                told = hidden(str(error), self._system.hidden_folder)
+                told = hidden(str(error), self.system.hidden_folder)
                 raise HTTPException(HTTP_STATUS[error.code], told, headers=headers) from error
         if plan is not None or self._unsaved or (streamed and self._injected is not None):
             self._hook(response, plan, own)
 
     async def _store(self, *, held: bool) -> Plan:
-        plan = self._system.intake.plan(self._drafts, held=held)
+        plan = self.system.intake.plan(self._drafts, held=held)
         self._last = self._drafts[-1].id  # what is added later, by a stream or an exit, comes after it
-        if not self._files:
-            await self._system.intake.store(plan)
-        else:
-            promotion = self._system.promoters.submit(promote, self._files, self._system.root)
-            try:
-                stored = await asyncio.wrap_future(promotion)
-            except BaseException:
-                plan.give_up()
-                files, self._files = self._files, []
-                promotion.add_done_callback(lambda _: _take_back(files))  # a cancelled request does not stop a thread
-                raise
-            try:
-                await self._system.intake.store(plan, stored)
-            except (StorageFull, StoreBusy, Stopped):
-                demote(self._files)
-                raise
-            finally:
-                self._release()
+        files, self._files = self._files, []
+        await self.system.storing.store(plan, files)
         return plan
 
     def _store_now(self, draft: Draft) -> None:
         """Store one task while the caller waits: there is no later moment at which it could be told."""
         after = self._after if self._after is not None and not self._after.begun else None
         before = None if draft.options.parallel else self._last
-        plan = self._system.intake.plan([draft], after=before, held=after is not None)
-        stored = promote(self._files, self._system.root) if self._files else []
-        try:
-            self._system.intake.store_blocking(plan, stored, late=True)
-        finally:
-            self._release()
+        plan = self.system.intake.plan([draft], after=before, held=after is not None)
+        files, self._files = self._files, []
+        self.system.storing.store_blocking(plan, files, late=True)
         self._last = draft.id
         if after is None or not after.keep(plan):
             plan.start()
@@ -173,7 +153,7 @@ class Gathering:
         if injected is not None and injected.tasks:
             given += injected.tasks
             injected.tasks.clear()
-        if background is not None and background is not injected and self._system.adopts(self._connection.scope):
+        if background is not None and background is not injected and self.system.adopts(self._connection.scope):
             if isinstance(background, StarletteBackgroundTasks):
                 given += background.tasks
                 response.background = None
@@ -183,7 +163,7 @@ class Gathering:
                 given.append(background)
                 response.background = None
         if given:
-            self._strict = self._system.refuses_plain  # they never asked to be stored
+            self._strict = self.system.refuses_plain  # they never asked to be stored
             for task in given:
                 self.add(task.func, task.args, task.kwargs, CallOptions())
 
@@ -191,7 +171,7 @@ class Gathering:
         scope, injected = self._connection.scope, self._injected
         rest = response.background
         self._after = after = After(
-            self._system,
+            self.system,
             plan,
             self._unsaved,
             own=None if own is injected else own,
@@ -202,7 +182,7 @@ class Gathering:
         if isinstance(injected, StarletteBackgroundTasks):
             injected.after = after  # type: ignore[attr-defined]  # ours has it; FastAPI's takes it like any object
         for draft in self._drafts:
-            link = f'<{self._system.href(scope, draft.id)}>; rel="status"'
+            link = f'<{self.system.href(scope, draft.id)}>; rel="status"'
             after.put_link(response, link)
         # Whatever becomes of the response, the request's own stack is left when it is over.
         scope["fastapi_inner_astack"].callback(after.start)
@@ -210,18 +190,8 @@ class Gathering:
     def _drop(self) -> None:
         self._drafts = []
         self._unsaved = []
-        self._release()
-
-    def _release(self) -> None:
         files, self._files = self._files, []
-        for file in files:
-            file.release()
-
-
-def _take_back(files: list[PendingFile]) -> None:
-    demote(files)
-    for file in files:
-        file.release()
+        release(files)
 
 
 class After(BackgroundTask):

@@ -4,6 +4,7 @@ An error's `code` is its type's last word and never changes. What the applicatio
 the application, and so are errors that nobody foresaw.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ class ProblemRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
-                await self.system.running()
+                await self.system.running(asyncio.get_running_loop())
                 return await handler(request)
             except RequestValidationError as invalid:
                 error: Error = InvalidRequest("; ".join(_complaint(one) for one in invalid.errors()))

@@ -15,7 +15,7 @@ import msgspec
 from fastapi import FastAPI, Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match
+from starlette.routing import Match
 from starlette.types import Scope
 
 from afterwards._domain.documents import TaskDocument, failure, hidden, schema
@@ -207,7 +207,7 @@ class Routes:
 
 
 def add_routes(app: FastAPI, system: System, guard: Any, *, docs: bool) -> None:
-    """Give an application the status routes, before a route of its own that would take their requests (a catch-all).
+    """Give an application the status routes, before its own: a catch-all, or a file server at its root, hides nothing.
 
     Args:
         app: Its own dependencies and middleware hold for them.
@@ -297,17 +297,7 @@ def add_routes(app: FastAPI, system: System, guard: Any, *, docs: bool) -> None:
     )
     add("/tasks", routes.tasks, "List tasks", {**listed, **refused, **unknown}, admin=True)
     add("/health", routes.health, "Tell whether tasks are accepted", health)
-    if any(_hides(route, system.prefix) for route in earlier):
-        ours = app.router.routes[len(earlier) :]
-        app.router.routes[:] = ours + earlier
-
-
-def _hides(route: BaseRoute, prefix: str) -> bool:
-    """Tell whether a route takes requests of ours without having been made for them."""
-    if getattr(route, "path", "").startswith(prefix):
-        return False
-    scope = {"type": "http", "method": "GET", "path": f"{prefix}/health", "root_path": "", "headers": []}
-    return route.matches(scope)[0] is Match.FULL
+    app.router.routes[:] = app.router.routes[len(earlier) :] + earlier
 
 
 def _content(text: str, kind: Any, media_type: str = "application/json") -> dict[str, Any]:

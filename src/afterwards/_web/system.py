@@ -5,7 +5,6 @@ import atexit
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,17 @@ from starlette.websockets import WebSocket
 from afterwards._domain.options import CallOptions
 from afterwards._domain.tasks import FINAL, TaskRow, TaskState
 from afterwards._engine.engine import Engine, Settings
-from afterwards._engine.intake import Intake
+from afterwards._engine.intake import Intake, Plan
 from afterwards._engine.unsaved import Unsaved, UnsavedTask
 from afterwards._files.directory import load_key, open_directory
 from afterwards._files.pending import PendingFile
-from afterwards._files.promotion import promote
 from afterwards._files.staging import Staging
 from afterwards._files.stored import StoredFile
 from afterwards._store.sqlite.store import SqliteStore
 from afterwards._web.collecting import Gathering
 from afterwards._web.injection import Handler, Route, collecting
 from afterwards._web.parts import warn_of_dropped
+from afterwards._web.storing import Storing, release
 from afterwards._web.tasks import Handle, injected
 from afterwards._web.uploads import Reception, keep, reopen
 from afterwards.errors import MissingFile, UnknownTask
@@ -80,8 +79,8 @@ class System:
                 engine = Engine(root=self.root, store=store, key=key, settings=self.settings, reopen=self._reopen)
                 self.store = store
                 self.staging = Staging(self.root, engine.worker)
-                self.promoters = ThreadPoolExecutor(4, thread_name_prefix="afterwards-promoter")
                 self.intake = Intake(engine)
+                self.storing = Storing(self.root, self.intake)
                 self.unsaved = Unsaved(engine.clock)
                 engine.start(loop)
                 self._engine = engine
@@ -93,18 +92,24 @@ class System:
     def stop(self) -> None:
         """Drain and close; see `Engine.stop`. Blocks."""
         with self._lock:
-            engine, self._engine = self._engine, None
+            engine = self._engine
             if engine is not None:
                 atexit.unregister(self.stop)
-                engine.stop()
-                self.promoters.shutdown()
+                try:
+                    engine.stop()
+                finally:
+                    self._engine = None  # not before: until then, it is what refuses new tasks
+                self.storing.close()
 
-    async def running(self) -> Engine:
+    @property
+    def stopping(self) -> bool:
+        """Whether the engine has been told to stop, or does not run."""
+        return self._engine is None or self._engine.stopping
+
+    async def running(self, loop: asyncio.AbstractEventLoop | None) -> Engine:
         """Return the running engine, started now if nobody has, without blocking the running loop."""
-        engine, loop = self._engine, asyncio.get_running_loop()
-        if engine is None:
-            engine = await loop.run_in_executor(None, self.start, loop)
-        return engine
+        engine = self._engine
+        return engine if engine is not None else await asyncio.to_thread(self.start, loop)
 
     @property
     def hidden_folder(self) -> str:
@@ -116,11 +121,29 @@ class System:
         """The running engine, started now if nobody has."""
         return self._engine or self.start(None)
 
-    def enqueue(
+    async def enqueue(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
     ) -> Handle:
-        """Store one call; blocks until it is on stable storage."""
+        """Store one call outside of any request."""
+        await self.running(None)
+        plan, files = self._plan(func, args, kwargs, options)
+        await self.storing.store(plan, files)
+        plan.start()
+        return Handle(self, plan.tasks[0].id)
+
+    def enqueue_blocking(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+    ) -> Handle:
+        """Do the same on a thread that may block."""
         self.engine  # noqa: B018 - starts it
+        plan, files = self._plan(func, args, kwargs, options)
+        self.storing.store_blocking(plan, files)
+        plan.start()
+        return Handle(self, plan.tasks[0].id)
+
+    def _plan(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+    ) -> tuple[Plan, list[PendingFile]]:
         files: list[PendingFile] = []
 
         def keep_file(value: object, function: str) -> PendingFile | None:
@@ -130,15 +153,10 @@ class System:
             return kept
 
         try:
-            draft = self.intake.draft(func, args, kwargs, options, keep_file)
-            plan = self.intake.plan([draft])
-            stored = promote(files, self.root) if files else []
-            self.intake.store_blocking(plan, stored)
-        finally:
-            for file in files:
-                file.release()
-        plan.start()
-        return Handle(self, draft.id)
+            return self.intake.plan([self.intake.draft(func, args, kwargs, options, keep_file)]), files
+        except BaseException:
+            release(files)
+            raise
 
     # -- requests
 
@@ -167,10 +185,9 @@ class System:
         return response
 
     async def _gather(self, request: Request, route: Route) -> Gathering:
-        engine, loop = self._engine, asyncio.get_running_loop()
-        if engine is None:
-            await loop.run_in_executor(None, self.start, loop)
-        elif engine.app_loop is not loop:
+        loop = asyncio.get_running_loop()
+        engine = self._engine or await self.running(loop)
+        if engine.app_loop is not loop:
             engine.adopt_loop(loop)
         gathering = Gathering(self, request, strict=self._is_strict(route), live=False)
         gathering.put_on(request.scope["fastapi_function_astack"])
@@ -178,9 +195,7 @@ class System:
 
     async def websocket(self, websocket: WebSocket, app: Callable[[WebSocket], Any], route: Route) -> None:
         """Serve a WebSocket of an app of ours."""
-        loop = asyncio.get_running_loop()
-        if self._engine is None:
-            await loop.run_in_executor(None, self.start, loop)
+        await self.running(asyncio.get_running_loop())
         token = collecting.set(Gathering(self, websocket, strict=self._is_strict(route), live=True))
         try:
             await app(websocket)
@@ -226,7 +241,7 @@ class System:
         return found
 
     async def wait_for(self, ids: Sequence[str], *, timeout: float | None = None, retrying: bool = False) -> None:
-        """Wait until tasks have ended, or no longer move by themselves soon.
+        """Wait until tasks have ended, or no longer move by themselves soon, or the program stops.
 
         Args:
             ids: Their ids.

@@ -12,7 +12,7 @@ from starlette.background import BackgroundTask
 from afterwards._domain.options import PLAIN_CALL, CallOptions
 from afterwards._domain.tasks import FINAL, Failure, TaskState
 from afterwards._domain.values import decode_result
-from afterwards.errors import TaskFailed
+from afterwards.errors import Stopped, TaskFailed
 
 if TYPE_CHECKING:
     from afterwards._web.collecting import After, Gathering
@@ -60,6 +60,7 @@ class Handle:
         Raises:
             TaskFailed: It ended in another state than succeeded.
             TimeoutError: It had not ended in time. It goes on.
+            Stopped: The program stops before it has ended. It goes on after the next start.
             UnknownTask: It has not been stored (yet), or was deleted.
         """
         if self._gathering is not None:
@@ -67,6 +68,11 @@ class Handle:
         await self._system.wait_for([self.id], timeout=timeout, retrying=True)
         row = await self._system.row(self.id)
         if row.state not in FINAL:
+            if self._system.stopping:
+                raise Stopped(
+                    f"the program is stopping and task {self.id} is still {row.state}. "
+                    "It goes on after the next start: ask for its result then, by its id."
+                )
             raise TimeoutError(f"task {self.id} is still {row.state} after {timeout:g} s")
         if row.state is not TaskState.SUCCEEDED:
             failure = None if row.error is None else msgspec.json.decode(row.error, type=Failure)

@@ -9,6 +9,7 @@ CREATE TABLE worker (
     pid         INTEGER NOT NULL,
     boot        TEXT    NOT NULL,
     program     TEXT    NOT NULL,
+    folder      TEXT    NOT NULL,
     started_at  INTEGER NOT NULL,
     lease_until INTEGER NOT NULL,
     stopped_at  INTEGER
@@ -342,7 +343,7 @@ CREATE TRIGGER batch_claimed INSTEAD OF INSERT ON batch_claim BEGIN
 END;
 
 -- Rows as that release left them.
-INSERT INTO worker VALUES ('gone', 'h', 1, 'b', 'main:app', 1, 1, NULL);
+INSERT INTO worker VALUES ('gone', 'h', 1, 'b', 'main:app', '/srv', 1, 1, NULL);
 INSERT INTO knows VALUES ('gone', 'f');
 INSERT INTO function VALUES ('f', 's');
 INSERT INTO task (id, name, state, queue, priority, arguments, signature, followed, on_error, max_attempts,

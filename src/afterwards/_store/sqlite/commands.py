@@ -111,6 +111,8 @@ class _Batch:
     def claim(self, command: contract.ClaimTasks) -> None:
         """Take in a claim."""
         self.mark = random_bytes()[:8].hex()
+        if len(command.lanes) > 2:
+            raise ValueError(f"a claim for {len(command.lanes)} kinds of places; the view `batch` has columns for two")
         (names, most), (more_names, more_most) = (*command.lanes, ((), 0), ((), 0))[:2]
         self.row |= {
             "worker": command.worker,

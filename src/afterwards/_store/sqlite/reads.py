@@ -132,9 +132,10 @@ class Reads:
                 started_at=started_at,
                 lease_until=lease_until,
                 program=program,
+                folder=folder,
                 stopped_at=stopped_at,
             )
-            for id, host, pid, boot, started_at, lease_until, program, stopped_at in self._rows("workers")
+            for id, host, pid, boot, started_at, lease_until, program, folder, stopped_at in self._rows("workers")
         ]
 
     def _rows(self, query: str, **values: Any) -> list[Any]:

@@ -9,6 +9,7 @@ CREATE TABLE worker (
     pid         INTEGER NOT NULL,
     boot        TEXT    NOT NULL,
     program     TEXT    NOT NULL,
+    folder      TEXT    NOT NULL,
     started_at  INTEGER NOT NULL,
     lease_until INTEGER NOT NULL,
     stopped_at  INTEGER

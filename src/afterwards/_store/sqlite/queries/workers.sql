@@ -1,2 +1,2 @@
 -- Every worker that has not been ended.
-SELECT id, host, pid, boot, started_at, lease_until, program, stopped_at FROM worker;
+SELECT id, host, pid, boot, started_at, lease_until, program, folder, stopped_at FROM worker;

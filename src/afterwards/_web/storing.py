@@ -1,0 +1,80 @@
+"""Brings tasks and their files onto stable storage together: files first, so that no row names one that is not there.
+
+What is refused for sure leaves no file behind. Where nobody knows whether a row was stored, its files stay, and the
+sweep removes what no row names.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from afterwards._engine.intake import Intake, Plan
+from afterwards._files.pending import PendingFile
+from afterwards._files.promotion import demote, promote
+from afterwards.errors import Stopped, StorageFull, StoreBusy
+
+_NOT_STORED = (StorageFull, StoreBusy, Stopped)
+
+
+class Storing:
+    """Stores plans with their files, which it lets go of whatever happens."""
+
+    def __init__(self, root: Path, intake: Intake) -> None:
+        self._root = root
+        self._intake = intake
+        self._promoters = ThreadPoolExecutor(4, thread_name_prefix="afterwards-promoter")
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._promoters.shutdown()
+
+    async def store(self, plan: Plan, files: Sequence[PendingFile]) -> None:
+        """Store a plan.
+
+        Raises:
+            StorageFull, StorageUnsure, StoreBusy, Stopped: See `Intake.store`.
+        """
+        if not files:
+            return await self._intake.store(plan)
+        promotion = self._promoters.submit(promote, files, self._root)
+        try:
+            stored = await asyncio.wrap_future(promotion)
+        except BaseException:
+            plan.give_up()
+            promotion.add_done_callback(lambda _: _take_back(files))  # a cancelled request does not stop a thread
+            raise
+        try:
+            await self._intake.store(plan, stored)
+        except _NOT_STORED:
+            demote(files)
+            raise
+        finally:
+            release(files)
+
+    def store_blocking(self, plan: Plan, files: Sequence[PendingFile], *, late: bool = False) -> None:
+        """Do the same on a thread that may block."""
+        try:
+            stored = promote(files, self._root) if files else []
+        except BaseException:
+            plan.give_up()
+            _take_back(files)
+            raise
+        try:
+            self._intake.store_blocking(plan, stored, late=late)
+        except _NOT_STORED:
+            demote(files)
+            raise
+        finally:
+            release(files)
+
+
+def release(files: Sequence[PendingFile]) -> None:
+    """Let go of files that were kept for a task."""
+    for file in files:
+        file.release()
+
+
+def _take_back(files: Sequence[PendingFile]) -> None:
+    demote(files)
+    release(files)
