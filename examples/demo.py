@@ -87,7 +87,7 @@ class Server:
 
     def _address(self) -> str | None:
         for line in self._log.read_bytes()[self._before :].decode().splitlines(keepends=True):
-            if "is served on http://" in line and line.endswith("\n"):
+            if " starts on http://" in line and line.endswith("\n"):
                 return line.split("http://")[1].split(",")[0]
         return None
 

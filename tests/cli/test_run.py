@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import urllib.error
@@ -112,6 +113,16 @@ def test_a_process_that_dies_is_replaced_and_its_task_is_run_again(folder, serve
     (folder / "go").touch()
     until(lambda: data.states() == ["succeeded"], "the task has ended")
     assert server.stop() == 0
+
+
+def test_processes_of_one_server_have_one_admin_token(folder, serve):
+    """Whoever answers a request, the token that the log shows is good."""
+    server = serve("--workers", "2")
+    server.says("until this program ends: ", times=2)
+
+    tokens = set(re.findall(r"until this program ends: (\w+)", server.text))
+
+    assert len(tokens) == 1
 
 
 def test_workers_end_when_their_supervisor_is_killed(folder, serve, data):

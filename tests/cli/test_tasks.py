@@ -65,6 +65,21 @@ def test_show_tells_everything_and_steers_no_terminal(folder, past):
     assert "\nforged" not in ended.stdout
 
 
+def test_show_and_watch_say_that_no_program_runs(folder, serve, start, data):
+    """What a killed server leaves looks like a task that hangs, to somebody who has just killed it."""
+    sentence = "no program of this data directory runs; the next start takes"
+    server = serve()
+    server.post("/sleep/30")
+    until(lambda: data.states() == ["running"], "it runs")
+    [task] = data.tasks()
+    assert sentence not in command(folder, "tasks", "show", task.id).stdout
+
+    server.kill()
+
+    assert sentence in command(folder, "tasks", "show", task.id).stdout
+    start("tasks", "watch", task.id).says(sentence)
+
+
 def test_json_is_the_task_document(folder, past):
     """Programs read the same document here as over HTTP."""
     good, _ = past

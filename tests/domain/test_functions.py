@@ -128,7 +128,8 @@ def inner():
         (functools.partial(work, 1), "a functools.partial", "Pass the arguments to add_task: add_task(work, ...)"),
         (decorated.__wrapped__, "leads to another object: a decorator replaced it", "functools.wraps"),
         (None, "perhaps the function was called already", "Write add_task(function, ...)"),
-        ("work", "it cannot be called", "Write add_task(function, ...)"),
+        ("work", "it is text, not a function", "the function itself, not its name"),
+            (7, "perhaps the function was called already", "Write add_task(function, ...)"),
     ],
 )
 def test_a_function_that_a_restart_cannot_find_is_refused(function, reason, remedy):

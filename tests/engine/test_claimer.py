@@ -1,6 +1,7 @@
 """The claimer takes what there are free places for, of functions this program has, and nothing else."""
 
 import asyncio
+import select
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from afterwards._domain.signing import Signer
 from afterwards._domain.tasks import TaskState
 from afterwards._engine.claimer import LOOK
 from afterwards._engine.lanes import Lane
+from afterwards._files.presence import Presence
 from afterwards.errors import StoreBusy
 from engine import jobs
 from engine.rig import KEY, Rig, rig
@@ -41,6 +43,22 @@ async def test_only_as_many_are_taken_as_there_are_free_places(tmp_path):
         states = [hands.state(id) for id in ids]
         assert states == [TaskState.RUNNING] * 2 + [TaskState.QUEUED] * 3
         assert hands.claimer.backlog[Lane.THREAD]
+        jobs.gate.set()
+        await hands.until(lambda: hands.engine.lanes.busy() == 0)
+
+
+async def test_other_processes_are_told_of_what_is_left_over(tmp_path):
+    """They may have free places, and nothing of theirs was committed that would make them look."""
+    with rig(tmp_path, threads=1) as hands:
+        other = Presence(tmp_path, new_id())
+        hands.queue(jobs.hold)
+        hands.queue(jobs.hold)
+        other.drain()  # of what the process that accepted them said
+
+        await hands.claimer.round()
+
+        assert select.select([other.descriptor], [], [], 0)[0]
+        other.close()
         jobs.gate.set()
         await hands.until(lambda: hands.engine.lanes.busy() == 0)
 

@@ -6,18 +6,21 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 
+from afterwards._domain.ids import new_id
 from afterwards._domain.options import PLAIN_CALL
 from afterwards._domain.tasks import AttemptState, TaskState
 from afterwards._engine.engine import Engine, Settings
 from afterwards._engine.intake import Intake, Plan
-from afterwards._store.contract import Accept, CallbackReply, Stopping, ask_blocking
+from afterwards._files.presence import Presence
+from afterwards._store.contract import Accept, CallbackReply, Register, Stopping, ask_blocking
 from afterwards._store.sqlite.store import SqliteStore
 from afterwards.errors import Stopped, StorageFull, StorageUnsure
 from engine import jobs
-from engine.rig import KEY, no_files
+from engine.rig import KEY, Rig, no_files
 
 
 class Started:
@@ -61,6 +64,42 @@ class Slow:
     def __init__(self, started: Started) -> None:
         self.go = threading.Event()
         started.store.watch(lambda _: self.go.wait(jobs.DEADLINE))
+
+
+async def test_a_task_starts_when_it_is_stored_and_not_when_it_was_added(hands: Rig):
+    """Between the two lies the rest of the endpoint, which may take its time."""
+    intake = Intake(hands.engine)
+    draft = intake.draft(jobs.give, (), {}, PLAIN_CALL, lambda *_: None)
+    hands.clock.advance(1.5)
+
+    plan = intake.plan([draft])
+
+    assert plan.tasks[0].started_at == plan.tasks[0].created_at + 1_500_000
+    plan.give_up()
+
+
+async def test_a_process_tunes_its_interpreter_when_its_engine_starts(tmp_path: Path):
+    gc.unfreeze()
+
+    made = Started(tmp_path)
+
+    assert gc.get_freeze_count() > 1_000
+    await asyncio.to_thread(made.engine.stop)
+
+
+async def test_a_program_of_another_folder_on_the_same_data_is_named_in_the_log(hands: Rig, caplog):
+    """Both may have a `main:work`, and each would run the tasks of the other."""
+    info = msgspec.structs.replace(hands.engine._info(), id=new_id(), pid=4242, folder="/srv/other", program="serve it")
+    presence = Presence(hands.root, info.id)
+    ask_blocking(hands.store, Register(info))
+
+    made = Started(hands.root)
+
+    [said] = [record.getMessage() for record in caplog.records if "same data directory" in record.getMessage()]
+    assert said.startswith("process 4242, started in /srv/other with `serve it`, works on the same data directory")
+    assert "a data directory of its own" in said
+    await asyncio.to_thread(made.engine.stop)
+    presence.close()
 
 
 async def test_a_plan_that_is_stored_and_started_runs(started: Started):

@@ -17,6 +17,7 @@ import msgspec
 from afterwards._cli.lifespan import Bare
 from afterwards._files.directory import load_key, open_directory
 from afterwards._store.sqlite.store import SqliteStore
+from afterwards._web.access import RUN
 from afterwards._web.unmodified import application_in, is_application, replace_names
 from afterwards.errors import Error, ProgramRefused
 from afterwards.fastapi import _OURS, Afterwards
@@ -45,6 +46,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     def publish(self) -> None:
         """Leave it where this process and those it starts look for it."""
         os.environ[VARIABLE] = msgspec.json.encode(self).decode()
+        os.environ[RUN] = os.urandom(16).hex()
         if self.data is not None:  # also for a program that makes its own Afterwards
             os.environ["AFTERWARDS_DATA"] = self.data
 

@@ -61,7 +61,7 @@ def _task(record: logging.LogRecord) -> tuple[Any, Any] | None:
 
 def _said(formatter: logging.Formatter, record: logging.LogRecord) -> tuple[str, str]:
     """Return a record's message and its traceback."""
-    message, parts = record.getMessage(), []
+    message, parts = record.getMessage().rstrip("\n"), []
     if record.name == "uvicorn.error" and message.startswith("Traceback (most recent call last)"):
         message, parts = "the program's own start-up or shutdown failed", [message]  # uvicorn has it as text only
     if record.exc_info and record.exc_info[0] is not None:

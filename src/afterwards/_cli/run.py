@@ -24,7 +24,7 @@ def run(launch: Launch, *, host: str, port: int, workers: int, reload: bool) -> 
     logs.configure(launch.log_format)
     listener = listen(host, port)
     launch.publish()
-    log.info("%s is served on %s, with its tasks in %s", launch.target, url(listener), _data(launch))
+    log.info("%s starts on %s, with its tasks in %s", launch.target, url(listener), _data(launch))
     if reload:
         settings = config(launch, reload=True)
         ChangeReload(settings, target=Server(settings).run, sockets=[listener]).run()
@@ -38,7 +38,7 @@ def work(launch: Launch, *, processes: int) -> int:
     """Run a program's tasks, without serving it, until told to stop; return the exit status."""
     logs.configure(launch.log_format)
     launch.publish()
-    log.info("tasks of %s in %s are worked on", launch.target, _data(launch))
+    log.info("a worker of %s starts, on the tasks in %s", launch.target, _data(launch))
     if processes > 1:
         return supervise(processes, None)
     return _alone(launch, [])

@@ -15,7 +15,7 @@ from afterwards._cli.database import find, opened
 from afterwards._cli.text import absolute, duration, plain, relative, size, table
 from afterwards._domain.documents import document, moment, waiting_for
 from afterwards._domain.tasks import FINAL, Event, Failure, TaskRow, TaskState
-from afterwards._files.presence import wake
+from afterwards._files.presence import living, wake
 from afterwards._store.contract import Filter, RunAgain, Store, ask_blocking
 from afterwards.errors import TaskOpen
 
@@ -71,6 +71,11 @@ def shown(root: Path, id: str, *, as_json: bool) -> Iterator[str]:
     yield _line("name", row.name)
     waiting = waiting_for(row)
     yield _line("state", row.state if waiting is None else f"{row.state}, waiting for {waiting}")
+    if row.state not in FINAL and not living(root):
+        yield _line("", "no program of this data directory runs; the next start takes it up")
+    if row.state is TaskState.QUARANTINED:
+        yield _line("", f"set aside, because its process ended {row.interruptions} times while it ran; when that is")
+        yield _line("", f"mended: afterwards tasks retry {row.id}")
     yield _line("attempts", _attempts(row))
     for label, at in (("added", row.created_at), ("started", row.started_at), ("ended", row.finished_at)):
         if at is not None:
@@ -101,7 +106,8 @@ def shown(root: Path, id: str, *, as_json: bool) -> Iterator[str]:
 def watched(root: Path, id: str, *, as_json: bool) -> Iterator[str]:
     """Show what happens to a task until it has ended, from its beginning on."""
     with opened(root) as store:
-        find(store, id)
+        if find(store, id).state not in FINAL and not as_json and not living(root):
+            yield "no program of this data directory runs; the next start takes the task up"
         after, seen = 0, -1
         while True:
             version = store.version()

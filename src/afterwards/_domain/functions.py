@@ -154,6 +154,8 @@ def _refuse_what_has_no_name(target: Any) -> None:
             "it is what calling the function returned, not the function",
             f"Write add_task({called}, ...) with the arguments after a comma, not add_task({called}(...)).",
         )
+    if isinstance(target, str):
+        refuse("it is text, not a function", "Write add_task(function, ...) with the function itself, not its name.")
     if not callable(target):
         refuse(
             "it cannot be called; perhaps the function was called already and this is its result",

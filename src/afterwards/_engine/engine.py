@@ -6,6 +6,7 @@ Its loops run on an event loop and thread of their own, so that no task and no r
 import asyncio
 import logging
 import os
+import re
 import socket
 import sys
 import threading
@@ -56,6 +57,7 @@ log = logging.getLogger("afterwards.engine")
 
 T = TypeVar("T")
 CANCEL = 2.0  # seconds that cancelled tasks get to clean up after themselves
+_APPLICATION = re.compile(r"(?<= )[\w.]+:[\w.]+(?= |$)")  # in a command line, as every ASGI server takes it
 _engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
 
 
@@ -169,18 +171,20 @@ class Engine:
 
     def _warn_of_others(self) -> None:
         """Say that another program may take this one's tasks: a function is known by its name, not by its code."""
-        here = _folder()
+        ours = self._info()
         for other in self.store.workers():
-            if other.id != self.worker and other.folder != here and self.presence.lives(other.id):
-                log.warning(
-                    "process %d, started in %s with `%s`, works on the same data directory as this program, which was "
-                    "started in %s. A task is run by either of them that has a function of its name: give each program "
-                    "a data directory of its own (--data, AFTERWARDS_DATA), unless both have the same code.",
-                    other.pid,
-                    other.folder,
-                    other.program,
-                    here,
-                )
+            if other.id == self.worker or _same_program(ours, other) or not self.presence.lives(other.id):
+                continue
+            log.warning(
+                "process %d, started in %s with `%s`, works on the same data directory as this program, started in %s "
+                "with `%s`. A task is run by either of them that can import a function of its name: give each program "
+                "a data directory of its own (--data, AFTERWARDS_DATA), unless both have the same code.",
+                other.pid,
+                other.folder,
+                other.program,
+                ours.folder,
+                ours.program,
+            )
 
     def _begin(self) -> None:
         self._loop.add_reader(self.presence.descriptor, self._hinted)
@@ -353,6 +357,13 @@ class Engine:
             program=" ".join(sys.argv)[:500],
             folder=_folder(),
         )
+
+
+def _same_program(one: WorkerInfo, other: WorkerInfo) -> bool:
+    """Guess whether two processes have the same code: one folder, and one application where both name theirs."""
+    served, other_served = _APPLICATION.search(one.program), _APPLICATION.search(other.program)
+    applications = {served[0], other_served[0]} if served and other_served else set()
+    return one.folder == other.folder and len(applications) < 2
 
 
 def _folder() -> str:

@@ -69,28 +69,7 @@ class Presence:
         """Tell whether another worker's process still runs. True also where that cannot be told: its lease decides."""
         if not is_id(worker):
             return False  # no process of ours, and no name of a file
-        path = self._path(worker, "lock")
-        with _guard:
-            try:
-                found = os.lstat(path)
-                if _identity(found) in _held or not stat.S_ISREG(found.st_mode):
-                    return True
-                descriptor = os.open(path, os.O_RDWR | _OPEN)
-            except FileNotFoundError:
-                return False
-            except OSError as error:
-                if error.errno in (errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOTDIR):
-                    return True
-                raise
-            try:
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno in (errno.EACCES, errno.EAGAIN):
-                    return True
-                raise
-            finally:
-                os.close(descriptor)
-        return False
+        return _is_held(self._path(worker, "lock"))
 
     def wake_others(self) -> None:
         """Tell the other workers to look at the store."""
@@ -123,6 +102,36 @@ class Presence:
 
     def _path(self, worker: str, kind: str) -> Path:
         return self._folder / f"{worker}.{kind}"
+
+
+def living(root: Path) -> bool:
+    """Tell whether any worker of a data directory lives; no presence of one's own is needed."""
+    return any(_is_held(path) for path in (root / "workers").glob("*.lock"))
+
+
+def _is_held(path: Path) -> bool:
+    """Tell whether a process holds a lock. True also where that cannot be told."""
+    with _guard:
+        try:
+            found = os.lstat(path)
+            if _identity(found) in _held or not stat.S_ISREG(found.st_mode):
+                return True
+            descriptor = os.open(path, os.O_RDWR | _OPEN)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOTDIR):
+                return True
+            raise
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                return True
+            raise
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def wake(root: Path, besides: Path | None = None) -> None:

@@ -26,6 +26,7 @@ log = logging.getLogger("afterwards")
 
 VARIABLE = "AFTERWARDS_TOKEN"
 _FORWARDED = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
+RUN = "AFTERWARDS_RUN"  # set by a launcher: the same in every process of one run
 _run = os.urandom(16)  # of this process
 
 _bearer = HTTPBearer(
@@ -77,6 +78,8 @@ class Access:
             return self._token
         parent = multiprocessing.parent_process()
         run = _run if parent is None else f"{boot_id()} {parent.pid}".encode()
+        if RUN in os.environ:
+            run = os.environ[RUN].encode()
         return hashlib.blake2b(b"admin token\n" + run, key=self._key(), digest_size=16).hexdigest()
 
     def announce(self) -> None:
