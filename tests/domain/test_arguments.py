@@ -119,6 +119,7 @@ class Files:
         (work, ("a", 2), {"ratio": 0.5}),
         (work, (), {"order": None, "size": True}),
         (work, (2**64,), {}),
+        (work, (10**5000,), {}),
         (work, (float("inf"),), {}),
         (work, ("\ud800",), {"size": -(2**63)}),
         (work, ('"$file"',), {}),

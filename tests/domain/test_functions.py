@@ -129,7 +129,7 @@ def inner():
         (decorated.__wrapped__, "leads to another object: a decorator replaced it", "functools.wraps"),
         (None, "perhaps the function was called already", "Write add_task(function, ...)"),
         ("work", "it is text, not a function", "the function itself, not its name"),
-            (7, "perhaps the function was called already", "Write add_task(function, ...)"),
+        (7, "perhaps the function was called already", "Write add_task(function, ...)"),
     ],
 )
 def test_a_function_that_a_restart_cannot_find_is_refused(function, reason, remedy):

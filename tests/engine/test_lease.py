@@ -4,6 +4,7 @@ import asyncio
 import logging
 from pathlib import Path
 
+import apsw
 import pytest
 
 from afterwards._domain.ids import new_id
@@ -356,3 +357,23 @@ async def test_the_lock_of_one_process_is_the_same_by_any_path_to_it(tmp_path: P
     finally:
         presence.close()
         other.close()
+
+
+async def test_what_a_forgotten_worker_holds_is_freed_once_its_process_has_ended(tmp_path, hands: Rig):
+    """Others took it for dead, because its lock was lost to code of its own; what it begins after that is on record."""
+    forgotten = another(hands, present=True)
+    id = hands.queue(jobs.give)
+    claim_for(hands, forgotten, id)
+    connection = apsw.Connection(str(tmp_path / "afterwards.db"))
+    connection.execute("DELETE FROM worker WHERE id = ?", (forgotten.id,))
+    connection.close()
+
+    await hands.rescuer.round()
+    assert hands.state(id) is TaskState.RUNNING  # it lives, and will make itself known again
+
+    presences.pop().close()
+    await hands.rescuer.round()
+
+    assert hands.state(id) is TaskState.QUEUED
+    assert [attempt.state for attempt in hands.store.attempts(id)] == [AttemptState.INTERRUPTED]
+    assert forgotten.id not in workers(hands)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from afterwards._domain.ids import new_id
-from afterwards._files.presence import Presence, wake
+from afterwards._files.presence import Presence, _held, wake
 from afterwards.errors import StoreRefused
 from engine.jobs import DEADLINE
 
@@ -245,3 +245,43 @@ def test_signing_off_leaves_nothing(tmp_path):
     assert not list((tmp_path / "workers").iterdir())
     with pytest.raises(OSError, match="Bad file descriptor"):
         fcntl.lockf(descriptor, fcntl.LOCK_UN)
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_lock_that_was_lost_is_taken_again(tmp_path, own: Presence, removed: bool):
+    """Code of the same process that opens and closes the file gives it up: a checksum of the folder, a backup."""
+    os.close(os.open(own._lock, os.O_RDONLY))
+    if removed:
+        own._lock.unlink()
+    assert not seen_by_another(tmp_path)
+
+    own.renew()
+
+    assert seen_by_another(tmp_path)
+
+
+def test_what_a_process_left_that_died_at_its_start_is_swept(tmp_path, own: Presence):
+    """It had a lock and a pipe and was on no record yet; a young one may be about to come."""
+    old, young, known = (Presence(tmp_path, new_id()) for _ in range(3))
+    for gone in (old, young, known):
+        os.close(os.open(gone._lock, os.O_RDONLY))
+        _held.discard(gone._identity)
+    for path in (old._lock, known._lock):
+        os.utime(path, (0, 0))
+
+    own.sweep({known._worker})
+
+    assert [gone._lock.exists() for gone in (old, young, known)] == [False, True, True]
+    assert not old._pipe.exists()
+    assert own._lock.exists()
+
+
+def seen_by_another(root: Path) -> bool:
+    """Whether a process that is not of ours finds somebody alive."""
+    look = (
+        "import sys, pathlib; from afterwards._files.presence import living; print(living(pathlib.Path(sys.argv[1])))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", look, str(root)], capture_output=True, text=True, timeout=60, check=True
+    )
+    return ended.stdout.strip() == "True"

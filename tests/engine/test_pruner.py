@@ -25,7 +25,7 @@ def pruner(hands: Rig) -> Pruner:
         store=hands.store,
         clock=hands.clock,
         keep=int(KEEP * SECOND),
-        alive=hands.engine.presence.lives,
+        presence=hands.engine.presence,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import httpx
 import pytest
 from fastapi import Cookie, Depends, FastAPI, HTTPException
@@ -241,6 +242,24 @@ def test_a_list_is_narrowed_and_read_page_by_page(new_site: Any, clients: list[T
     assert narrowed(state="failed") == [failed]
     assert narrowed(name="support.work:note", state="succeeded", limit="1") == ids[:-2:-1]
     assert narrowed(queue="other") == []
+
+
+def test_a_damaged_row_does_not_hide_the_others_of_a_list(new_site: Any, clients: list[TestClient]):
+    """Somebody has been in the database with an editor; what can be read is shown."""
+    site = new_site(token=TOKEN)
+    client, id = start(clients, site)
+    client.headers.update(bearer(TOKEN))
+    connection = apsw.Connection(str(site.afterwards.data / "afterwards.db"))
+    connection.execute(
+        "UPDATE task SET error = '{', progress = '[', created_at = 9e17, result = NULL WHERE id = ?", (id,)
+    )
+    connection.close()
+
+    [shown] = client.get("/afterwards/tasks").json()["tasks"]
+
+    assert (shown["id"], shown["state"], shown["progress"]) == (id, "failed", None)
+    assert shown["error"]["type"] == "damaged"
+    assert shown["created_at"].startswith("9999-12-31")
 
 
 @pytest.mark.parametrize(

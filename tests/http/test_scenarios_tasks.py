@@ -413,3 +413,19 @@ async def test_waiting_for_a_result_ends_when_the_program_stops(new_site: Any):
     with pytest.raises(Stopped, match="goes on after the next start"):
         await waiting
     work.gate.set()
+
+
+def test_very_many_tasks_of_a_request_do_not_make_an_answer_that_clients_refuse(site: Site):
+    """`http.client` gives up at a hundred headers: the task would be accepted and the client would send it again."""
+    Tasks = site.Tasks
+
+    @site.app.post("/")
+    async def endpoint(background_tasks: Tasks):
+        for number in range(150):
+            background_tasks.add_task(work.note, number)
+
+    with site.client() as client:
+        client.post("/")
+
+    assert len([name for name, _ in site.headers[0] if name == b"link"]) == 16
+    assert work.journal == list(range(150))

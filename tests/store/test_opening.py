@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -13,7 +16,7 @@ import pytest
 from afterwards._store.sqlite import schema
 from afterwards._store.sqlite.place import check_file_system, check_library, file_system
 from afterwards._store.sqlite.store import SqliteStore
-from afterwards.errors import StoreRefused
+from afterwards.errors import StorageUnsure, StoreRefused
 from contract.hand import Hand, new_task
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -277,3 +280,38 @@ def tables(path: Path) -> list[tuple[str]]:
     found = sorted(connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL"))
     connection.close()
     return found
+
+
+def test_another_database_in_the_place_of_the_one_in_use_is_not_written_to(tmp_path, caplog):
+    """The folder was moved away and another program made a new one: this process has the wrong key for it."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    store = SqliteStore(folder / "tasks.db")
+    hand = Hand(store, "w1")
+    hand.register()
+    folder.rename(tmp_path / "moved")
+    folder.mkdir()
+    other = SqliteStore(folder / "tasks.db")
+
+    for _ in range(3):
+        with pytest.raises((StorageUnsure, StoreRefused)):
+            hand.add(new_task())
+
+    wait_until(lambda: "another database has taken the place" in caplog.text)
+    assert other.counts() == {}
+    other.close()
+    shutil.rmtree(folder)
+    (tmp_path / "moved").rename(folder)
+    wait_until(lambda: store.health() is None)
+    hand.add(new_task())
+    assert store.counts() == {"queued": 1}
+    store.close()
+
+
+def wait_until(there: Callable[[], bool]) -> None:
+    never = threading.Event()
+    for _ in range(2_000):
+        if there():
+            return
+        never.wait(0.01)
+    raise AssertionError("it did not come")

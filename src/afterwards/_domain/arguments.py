@@ -54,8 +54,8 @@ def encode(function: Function, name: str, args: tuple[Any, ...], kwargs: dict[st
     if _are_simple(args) and _are_simple(kwargs.values()) and not (plan.takes_any_name and _need_tags(kwargs)):
         try:
             return _to_json((args, kwargs)).decode()
-        except (OverflowError, UnicodeEncodeError):
-            pass  # an integer beyond 64 bits, or text with lone surrogates: written with a tag below
+        except (OverflowError, ValueError):
+            pass  # an integer beyond 64 bits or 4,300 digits, or text with lone surrogates: written with a tag below
     return _Call(plan, name, keep).write(args, kwargs)
 
 

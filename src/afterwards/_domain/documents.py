@@ -129,7 +129,7 @@ def document(
         attempt=row.attempt,
         max_attempts=row.max_attempts,
         interruptions=row.interruptions,
-        progress=None if row.progress is None else _progress.decode(row.progress),
+        progress=_read_progress(row.progress),
         created_at=moment(row.created_at),
         run_at=moment(row.run_at),
         started_at=None if row.started_at is None else moment(row.started_at),
@@ -147,14 +147,28 @@ def document(
 
 def moment(time: int) -> str:
     """Write a stored time, such as 2026-11-30T12:00:00.000000Z."""
-    return (_EPOCH + timedelta(microseconds=time)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    try:
+        at = _EPOCH + timedelta(microseconds=time)
+    except OverflowError:  # a row changed by hand: it must not take the others of a list along
+        at = datetime.max.replace(tzinfo=UTC)
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _read_progress(text: str | None) -> ProgressDocument | None:
+    try:
+        return None if text is None else _progress.decode(text)
+    except msgspec.DecodeError:
+        return None
 
 
 def failure(text: str | None, *, traceback: bool = False, hide: str = "") -> Failure | None:
     """Read a stored error, without its traceback unless the reader may see it."""
     if text is None:
         return None
-    found = _failure.decode(text)
+    try:
+        found = _failure.decode(text)
+    except msgspec.DecodeError as damage:
+        found = Failure(type="damaged", message=f"what is stored of this error cannot be read: {damage}")
     if traceback:
         return found
     return Failure(type=found.type, message=hidden(found.message, hide))

@@ -90,8 +90,8 @@ def to_plain(text: str) -> object:
     Bytes are base64 text or their number, times ISO 8601, enum members their value, models and other
     records objects, files `{"file": id}`; numbers beyond 64 bits and beyond JSON are text.
     """
-    written = _from_json(text)
     try:
+        written = _from_json(text)
         return written if '"$' not in text else plain(written)
     except DAMAGE as damage:
         raise DamagedArguments(what="a stored value", reason=str(damage)) from damage

@@ -133,7 +133,7 @@ class Engine:
         teller = Teller(store=store, runner=self.runner, clock=self.clock)
         watchdog = Watchdog(runner=self.runner, clock=self.clock)
         keep = int(settings.keep * SECOND)
-        pruner = Pruner(root=root, store=store, clock=self.clock, keep=keep, alive=self.presence.lives)
+        pruner = Pruner(root=root, store=store, clock=self.clock, keep=keep, presence=self.presence)
         self._claims = Loop("claimer", self.claimer, self.clock)
         self._tells = Loop("teller", teller, self.clock, patient=True)
         self._offers = Loop("second tries", self._again, self.clock)

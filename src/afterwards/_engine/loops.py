@@ -10,6 +10,7 @@ import random
 from typing import Protocol
 
 from afterwards._engine.clock import Clock
+from afterwards.errors import Error
 
 log = logging.getLogger("afterwards.engine")
 
@@ -68,7 +69,10 @@ class Loop:
             except BaseException as error:  # a loop that ends would leave tasks in limbo: say so and try again
                 if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                     raise
-                log.exception("the %s failed and is tried again in %g s", self._name, FAILED)
+                text, trace = (
+                    (f": {error}", None) if isinstance(error, Error) else ("", error)
+                )  # ours says all there is
+                log.error("the %s failed and is tried again in %g s%s", self._name, FAILED, text, exc_info=trace)
                 pause = FAILED
             if pause is not None and self._jitter:
                 pause += random.uniform(0, self._jitter)

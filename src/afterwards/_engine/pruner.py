@@ -6,11 +6,12 @@ processes left in staging.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from afterwards._domain.attempts import SECOND
 from afterwards._engine.clock import Clock
+from afterwards._files.presence import Presence
 from afterwards._files.sweep import remove, sweep_files, sweep_staging
 from afterwards._store.contract import Prune, Pruned, Store, ask
 
@@ -25,12 +26,12 @@ FILE_GRACE = 3600 * SECOND  # a file row without a task may belong to a request 
 class Pruner:
     """Keeps the store and the disk from growing for ever."""
 
-    def __init__(self, *, root: Path, store: Store, clock: Clock, keep: int, alive: Callable[[str], bool]) -> None:
+    def __init__(self, *, root: Path, store: Store, clock: Clock, keep: int, presence: Presence) -> None:
         self._root = root
         self._store = store
         self._clock = clock
         self._keep = keep  # microseconds
-        self._alive = alive
+        self._presence = presence
         self._next_sweep = 0
 
     async def round(self) -> float | None:
@@ -46,7 +47,8 @@ class Pruner:
 
     def _sweep(self, files: Sequence[str], now: int) -> None:
         remove(files, self._root)
-        swept = list(sweep_staging(self._root, self._alive))
+        swept = list(sweep_staging(self._root, self._presence.lives))
+        self._presence.sweep({worker.id for worker in self._store.workers()})
         if now >= self._next_sweep:  # looks at every file there is
             swept += sweep_files(self._root, lambda ids: self._store.known_files(ids), now=now / SECOND)
             self._next_sweep = now + SWEEP

@@ -36,6 +36,7 @@ class Rescuer:
 
     async def round(self) -> float | None:
         """End every worker that is gone."""
+        self._presence.renew()
         workers = self._store.workers()
         self._look_at_ourselves(workers)
         for worker in workers:
@@ -58,7 +59,7 @@ class Rescuer:
             await self._rescue(worker, dead, keep=False)
             self._presence.forget(worker.id)
             self._silent.pop(worker.id, None)
-        elif self._is_silent(worker):
+        elif worker.boot and self._is_silent(worker):  # one that lives and is not known makes itself known again
             await self._rescue(worker, f"process {worker.pid} stood still for longer than its lease", keep=True)
             self._silent[worker.id] = worker.lease_until
 
@@ -72,10 +73,10 @@ class Rescuer:
             self._tell(worker, reason, rescued)
 
     def _why_dead(self, worker: WorkerInfo) -> str | None:
-        if worker.boot != boot_id():
+        if worker.boot and worker.boot != boot_id():
             return f"the machine was started again while process {worker.pid} ran it"
         if not self._presence.lives(worker.id):
-            return f"process {worker.pid} ended while it ran"
+            return f"process {worker.pid} ended while it ran" if worker.boot else "its process ended while it ran"
         return None
 
     def _is_silent(self, worker: WorkerInfo) -> bool:

@@ -11,12 +11,15 @@ import fcntl
 import os
 import stat
 import threading
+import time
+from collections.abc import Collection
 from pathlib import Path
 
 from afterwards._domain.ids import is_id
 from afterwards._files.disk import DISK
 from afterwards.errors import StoreRefused
 
+YOUNG = 60.0  # seconds that a process gets between its lock and its row
 _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _Identity = tuple[int, int]  # device and inode: one file may be reached by several paths
@@ -65,6 +68,34 @@ class Presence:
                 f"{error.strerror}. Make room there, or choose a data directory on a local disk of this user."
             ) from error
 
+    def renew(self) -> None:
+        """Take our lock again: code of this process that closes the file gives it up, and the file can be removed."""
+        with _guard:
+            if self._closed or os.getpid() != self._process:
+                return
+            if os.fstat(self._descriptor).st_nlink == 0:
+                fresh = os.open(self._lock, os.O_RDWR | os.O_CREAT | _OPEN, 0o600)
+                _held.discard(self._identity)
+                os.close(self._descriptor)
+                self._descriptor, self._identity = fresh, _identity(os.fstat(fresh))
+                _held.add(self._identity)
+            try:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:  # somebody looks at this moment whether we live
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise
+
+    def sweep(self, known: Collection[str]) -> None:
+        """Remove what processes that died at their very start have left: they are on no record."""
+        for path in self._folder.glob("*.lock"):
+            if (
+                path.stem not in known
+                and path.stem != self._worker
+                and not self.lives(path.stem)
+                and _age(path) > YOUNG
+            ):
+                self.forget(path.stem)
+
     def lives(self, worker: str) -> bool:
         """Tell whether another worker's process still runs. True also where that cannot be told: its lease decides."""
         if not is_id(worker):
@@ -102,6 +133,13 @@ class Presence:
 
     def _path(self, worker: str, kind: str) -> Path:
         return self._folder / f"{worker}.{kind}"
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.lstat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def living(root: Path) -> bool:

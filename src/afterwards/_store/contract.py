@@ -319,7 +319,7 @@ class Store(Protocol):
         ...
 
     def workers(self) -> list[WorkerInfo]:
-        """Return every worker that has not been ended."""
+        """Return every worker that has not been ended, and, with an empty `boot`, unknown ones that hold tasks."""
         ...
 
     def health(self) -> str | None:

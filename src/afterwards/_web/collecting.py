@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("afterwards")
 
+MOST_LINKS = 16  # in one answer: many clients and proxies refuse one with more than a hundred headers, or 8 KiB of them
+
 
 class Gathering:
     """The tasks of one request or WebSocket."""
@@ -181,7 +183,7 @@ class Gathering:
         response.background = after
         if isinstance(injected, StarletteBackgroundTasks):
             injected.after = after  # type: ignore[attr-defined]  # ours has it; FastAPI's takes it like any object
-        for draft in self._drafts:
+        for draft in self._drafts[:MOST_LINKS]:
             link = f'<{self.system.href(scope, draft.id)}>; rel="status"'
             after.put_link(response, link)
         # Whatever becomes of the response, the request's own stack is left when it is over.

@@ -192,6 +192,10 @@ SELECT task.seq, task.id, task.name, task.state, task.queue, task.priority, task
        EXISTS (SELECT 1 FROM knows WHERE knows.name = task.name) AS known
   FROM task;
 
+-- Which database this is: another one in its place is not written to by a process that has this one's key.
+CREATE TABLE identity (id TEXT NOT NULL) STRICT;
+INSERT INTO identity VALUES (lower(hex(randomblob(16))));
+
 -- How often the database was opened again after a disk error; the write itself is what matters.
 CREATE TABLE reopening (times INTEGER NOT NULL) STRICT;
 INSERT INTO reopening VALUES (0);

@@ -20,7 +20,7 @@ from afterwards._store.sqlite.lineage import Lineage, log_size
 from afterwards._store.sqlite.pool import Pool
 from afterwards._store.sqlite.schema import check_owner
 from afterwards._store.sqlite.sql import QUERIES
-from afterwards.errors import BrokenRule, StorageFull, StorageUnsure, StoreBusy
+from afterwards.errors import BrokenRule, StorageFull, StorageUnsure, StoreBusy, StoreRefused
 
 log = logging.getLogger("afterwards.store")
 
@@ -40,6 +40,7 @@ class Session:
         self._saved = False  # what a lost log held
         self._connection = database.open()
         self._lineage = Lineage(database.path)
+        self._identity = self._connection.execute(QUERIES["identity"]).get
 
     def close(self) -> None:
         """Close the connection."""
@@ -135,6 +136,7 @@ class Session:
         Raises:
             apsw.Error, Error, OSError: It does not work yet.
         """
+        path = self._database.path
         if self._lineage.intact():
             fresh = self._database.open()
             close(self._connection)
@@ -148,6 +150,11 @@ class Session:
                 self._lineage.leave()
                 self._connection = self._database.open()
                 check_owner(self._connection, self._database)
+                if self._connection.execute(QUERIES["identity"]).get != self._identity:
+                    raise StoreRefused(
+                        f"another database has taken the place of {path}, and this process has the key of the one "
+                        "before. Restart the program, or put the data directory back that it was started with."
+                    )
                 self._lineage = Lineage(self._database.path)
                 self._saved = False
         self._connection.execute("BEGIN IMMEDIATE")
