@@ -1,9 +1,10 @@
 """Whether an old database is slower: 1,000,000 finished and 100,000 waiting tasks against an empty store.
 
-Two servers take turns in one run. "claim" is from the call of `enqueue` to the first line of the body, one task each
-20 ms; "status" is GET of a task's document over one connection, of random tasks of every age. Half of what waits is due
-in a year, half names a function that no program here has: neither may slow down what can run. How fast a queue of tasks
-that can run empties is the subject of `drain.py`.
+Two servers take turns in one run. "claim" is from the call of `enqueue` in another process, which runs no tasks, to the
+first line of the body in the server, which has to claim it: one task each 20 ms. "status" is GET of a task's document
+over one connection, of random tasks of every age. Half of what waits is due in a year, half names a function that no
+program here has: neither may slow down what can run. How fast a queue of tasks that can run empties is the subject of
+`drain.py`.
 """
 
 import asyncio
@@ -19,7 +20,6 @@ from benchmarks import ledger
 from benchmarks.app_data import data_of
 from benchmarks.children import Child, ChildFailed
 from benchmarks.figures import Part, percentile, ratios
-from benchmarks.peers.command import GAP
 from benchmarks.run import Run, Samples, say
 from benchmarks.task import runs, traces
 from benchmarks.wire import Connection
@@ -46,8 +46,8 @@ def measure(run: Run) -> Part:
             run.serving(lambda port: run.ours(old, "serve", port)) as (old_port, old_child),
         ):
             for repeat in range(run.repeats):
-                samples.take("empty store", repeat, lambda: _both(young, young_port, young_child, []))
-                samples.take("old store", repeat, lambda: _both(old, old_port, old_child, ids))
+                samples.take("empty store", repeat, lambda: _both(run, young, young_port, young_child, []))
+                samples.take("old store", repeat, lambda: _both(run, old, old_port, old_child, ids))
     samples.need("empty store", "old store")
     samples.keep()
     for what in ("claim p95", "status p95"):
@@ -56,23 +56,19 @@ def measure(run: Run) -> Part:
     return part
 
 
-def _both(folder: Path, port: int, child: Child, ids: list[str]) -> Quantities:
+def _both(run: Run, folder: Path, port: int, child: Child, ids: list[str]) -> Quantities:
     begun = runs(folder)
-    asked = asyncio.run(_ask(port, list(ids)))
+    with run.ours(folder, "trickle", str(CLAIMS)) as producer:
+        producer.finish(within=60)
     child.until(lambda: runs(folder) >= begun + CLAIMS, within=30, what="every task started")
     started = [(trace.began - trace.sent) / 1e6 for trace in traces(folder)[begun:]]
+    asked = asyncio.run(_ask(port, ids or _ids(data_of(folder))))
     return {("claim p95", "ms"): percentile(started, 0.95), ("status p95", "ms"): percentile(asked, 0.95)}
 
 
 async def _ask(port: int, ids: list[str]) -> list[float]:
-    """Queue the tasks to be claimed, then read documents; milliseconds of each reading."""
+    """Read documents; milliseconds of each reading."""
     connection = await Connection.to(port)
-    for _ in range(CLAIMS):
-        await asyncio.sleep(GAP)
-        answer = await connection.request("POST", "/enqueue")
-        if answer.status != 202:
-            raise ChildFailed(f"POST /enqueue answered {answer.status}: {answer.body[:200]!r}")
-        ids.append(answer.json()["id"])
     asked = []
     for id in random.choices(ids, k=STATUSES):
         begin = time.perf_counter()
@@ -82,6 +78,11 @@ async def _ask(port: int, ids: list[str]) -> list[float]:
             raise ChildFailed(f"GET of task {id} answered {answer.status}: {answer.body[:200]!r}")
     connection.close()
     return asked
+
+
+def _ids(data: Path) -> list[str]:
+    with closing(apsw.Connection(str(ledger.database(data)), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+        return [id for (id,) in connection.execute("SELECT id FROM task")]
 
 
 def _seed(data: Path, finished: int, waiting: int, seed: int) -> list[str]:

@@ -56,9 +56,9 @@ def _same_process(run: Run) -> Quantities:
     after_commit = []
     for trace in found:
         stored = [end for end in ends if trace.sent < end < trace.began]
-        if not stored:
-            raise ChildFailed(f"task {trace.number} began without a commit between its call and its first line")
-        after_commit.append((trace.began - stored[-1]) / 1e6)
+        if len(stored) != 1:  # with two, nobody could say which of them stored it
+            raise ChildFailed(f"{len(stored)} commits between the call and the first line of task {trace.number}")
+        after_commit.append((trace.began - stored[0]) / 1e6)
     return {
         ("after commit p50", "ms"): percentile(after_commit, 0.5),
         ("after commit p99", "ms"): percentile(after_commit, 0.99),

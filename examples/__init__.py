@@ -1,1 +1,1 @@
-"""One runnable program for each promise of the README; `tests/examples` runs every one of them."""
+"""Runnable programs for what the README promises; `tests/examples` runs every one of them."""
