@@ -273,25 +273,23 @@ class _Opener:
 
     async def request(self, request: Request, handler: Handler, route: Route) -> Response:
         """Answer a request: ours when its app is, or when its route asks for our class."""
-        afterwards: Afterwards | None = getattr(request.scope["app"], _OURS, _UNKNOWN)
-        if afterwards is _UNKNOWN:
-            afterwards = self._look_for(request.scope["app"])
+        afterwards = self._of(request.scope["app"], route)
         if afterwards is None:
-            if not route.ours():
-                return await handler(request)
-            afterwards = self.default()
+            return await handler(request)
         return await afterwards._system.request(request, handler, route)
 
     async def websocket(self, websocket: WebSocket, app: Callable[[WebSocket], Awaitable[None]], route: Route) -> None:
         """Serve a WebSocket by the same rule."""
-        afterwards: Afterwards | None = getattr(websocket.scope["app"], _OURS, _UNKNOWN)
-        if afterwards is _UNKNOWN:
-            afterwards = self._look_for(websocket.scope["app"])
+        afterwards = self._of(websocket.scope["app"], route)
         if afterwards is None:
-            if not route.ours():
-                return await app(websocket)
-            afterwards = self.default()
+            return await app(websocket)
         await afterwards._system.websocket(websocket, app, route)
+
+    def _of(self, app: Any, route: Route) -> Afterwards | None:
+        afterwards: Afterwards | None = getattr(app, _OURS, _UNKNOWN)
+        if afterwards is _UNKNOWN:
+            afterwards = self._look_for(app)
+        return self.default() if afterwards is None and route.ours() else afterwards
 
     def _look_for(self, app: Any) -> Afterwards | None:
         """Find an application's Afterwards when no start-up has: it may be mounted in one of ours."""

@@ -58,7 +58,7 @@ class Claimer:
         """Claim for every free place."""
         if self.stopped:
             return None
-        if not self._worth_a_claim():
+        if not self._look():
             return self._pause()
         hinted, self._hinted = self._hinted, False
         try:
@@ -107,9 +107,11 @@ class Claimer:
         return self._pause()
 
     def _is_stopped(self) -> bool:
+        """Look anew: a type checker believes that what was false a moment ago still is."""
         return self.stopped
 
-    def _worth_a_claim(self) -> bool:
+    def _look(self) -> bool:
+        """Look whether there is a reason to claim."""
         if self._any_free() and self._clock.boot() - self._looked < LOOK * 1000:
             return True  # while there is work, our own commits change the version too
         self._looked = self._clock.boot()

@@ -23,6 +23,7 @@ from afterwards._engine.unsaved import UnsavedTask
 from afterwards._files.pending import PendingFile
 from afterwards._web.parts import refuse_bytes_for_uploads
 from afterwards._web.storing import release
+from afterwards._web.tasks import injected
 from afterwards._web.uploads import keep
 from afterwards.errors import HTTP_STATUS, Stopped, StorageFull, StorageUnsure, StoreBusy, Unstorable
 
@@ -53,7 +54,7 @@ class Gathering:
     def make(self) -> StarletteBackgroundTasks:
         """Return the object that FastAPI injects for this request."""
         if self._injected is None:
-            self._injected = self.system.tasks_class(self)
+            self._injected = injected(self)
         return self._injected
 
     def add(

@@ -28,7 +28,7 @@ from afterwards._web.collecting import Gathering
 from afterwards._web.injection import Handler, Route, collecting
 from afterwards._web.parts import warn_of_dropped
 from afterwards._web.storing import Storing, release
-from afterwards._web.tasks import Handle, injected
+from afterwards._web.tasks import Handle
 from afterwards._web.uploads import Reception, keep, reopen
 from afterwards.errors import MissingFile, UnknownTask
 
@@ -48,7 +48,6 @@ class System:
         self._adopting = adopting
         self._lock = threading.Lock()
         self._engine: Engine | None = None
-        self.tasks_class = injected
         self.host: Any = None  # the application that has the status routes
 
     # -- life
