@@ -56,8 +56,8 @@ class Rescuer:
     async def _look_at(self, worker: WorkerInfo) -> None:
         dead = self._why_dead(worker)
         if dead is not None:
+            self._presence.forget(worker.id)  # first: should this process die in between, the row still leads back here
             await self._rescue(worker, dead, keep=False)
-            self._presence.forget(worker.id)
             self._silent.pop(worker.id, None)
         elif worker.boot and self._is_silent(worker):  # one that lives and is not known makes itself known again
             await self._rescue(worker, f"process {worker.pid} stood still for longer than its lease", keep=True)
