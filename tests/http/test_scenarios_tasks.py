@@ -1,6 +1,5 @@
 """What becomes of tasks once their answer has left: order, errors, handles, threads, and what could not be stored."""
 
-import asyncio
 import gc
 import json
 import logging
@@ -16,7 +15,7 @@ from fastapi import Response
 from starlette.background import BackgroundTask
 
 from afterwards import BackgroundTasks, Handle
-from afterwards.errors import Stopped, TaskFailed, UnknownTask
+from afterwards.errors import TaskFailed, UnknownTask
 from support import work
 from support.server import serving
 from support.site import Site, until
@@ -381,38 +380,6 @@ def test_unsaved_tasks_run_on_the_threads_that_fastapi_runs_them_on(new_site: An
 
     assert sorted(came_back) == list(range(12))
     assert site.rows() == []
-
-
-async def test_enqueue_does_not_wait_for_threads_of_the_program(new_site: Any):
-    """The event loop's own threads are few, and a program may keep them busy for long."""
-    site = new_site("a")
-    go = threading.Event()
-    loop = asyncio.get_running_loop()
-    await site.afterwards.start()
-    busy = [loop.run_in_executor(None, go.wait, work.DEADLINE) for _ in range(64)]
-
-    handle = await site.afterwards.enqueue(work.note, "first")
-
-    assert not any(one.done() for one in busy)
-    assert site.names() == [("note", '[["first"],{}]')]
-    go.set()
-    await asyncio.gather(*busy)
-    assert await handle.result(timeout=work.DEADLINE) == "first"
-
-
-async def test_waiting_for_a_result_ends_when_the_program_stops(new_site: Any):
-    """The task goes on after the next start, and whoever waited without a limit is told so."""
-    site = new_site("a", drain=0.0)
-    await site.afterwards.start()
-    handle = await site.afterwards.enqueue(work.hold)
-    assert await asyncio.to_thread(work.held.acquire, timeout=work.DEADLINE)
-    waiting = asyncio.ensure_future(handle.result())
-
-    await site.afterwards.stop()
-
-    with pytest.raises(Stopped, match="goes on after the next start"):
-        await waiting
-    work.gate.set()
 
 
 def test_very_many_tasks_of_a_request_do_not_make_an_answer_that_clients_refuse(site: Site):
