@@ -12,8 +12,8 @@ import pytest_asyncio
 
 from afterwards._domain.ids import new_id
 from afterwards._domain.options import PLAIN_CALL
-from afterwards._domain.tasks import AttemptState, TaskState
-from afterwards._engine.engine import Engine, Settings
+from afterwards._domain.tasks import AttemptState, TaskState, WorkerInfo
+from afterwards._engine.engine import Engine, Settings, _same_program
 from afterwards._engine.intake import Intake, Plan
 from afterwards._files.presence import Presence
 from afterwards._store.contract import Accept, CallbackReply, Register, Stopping, ask_blocking
@@ -100,6 +100,27 @@ async def test_a_program_of_another_folder_on_the_same_data_is_named_in_the_log(
     assert "a data directory of its own" in said
     await asyncio.to_thread(made.engine.stop)
     presence.close()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("uvicorn main:app --port 1", "uvicorn main:app --port 2", True),
+        ("gunicorn -b 0.0.0.0:8000 main:app", "gunicorn -b 0.0.0.0:8001 main:app", True),
+        ("afterwards run shop:app", "afterwards worker shop:app", True),
+        ("afterwards run shop:app", "python fill.py", True),
+        ("afterwards run shop:app", "afterwards run blog:app", False),
+        ("uvicorn my-shop:app.inner", "uvicorn my-blog:app.inner", False),
+    ],
+)
+def test_processes_of_one_folder_are_of_one_program_unless_they_serve_two(one: str, other: str, same: bool):
+    first, second = (
+        WorkerInfo(id="a", host="h", pid=1, boot="b", started_at=1, lease_until=1, program=program, folder="/srv")
+        for program in (one, other)
+    )
+
+    assert _same_program(first, second) is same
+    assert not _same_program(first, msgspec.structs.replace(second, folder="/opt"))
 
 
 async def test_a_plan_that_is_stored_and_started_runs(started: Started):

@@ -57,7 +57,9 @@ log = logging.getLogger("afterwards.engine")
 
 T = TypeVar("T")
 CANCEL = 2.0  # seconds that cancelled tasks get to clean up after themselves
-_APPLICATION = re.compile(r"(?<= )[\w.]+:[\w.]+(?= |$)")  # in a command line, as every ASGI server takes it
+_APPLICATION = re.compile(
+    r"(?<= )[\w.-]+:[^\W\d][\w.]*(?= |$)"
+)  # `main:app` in a command line, and no address with a port
 _engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
 
 

@@ -79,8 +79,8 @@ class Writer:
         try:
             answers, work = self._session.run(commands)
         except Error as error:
+            self.trouble = str(error)  # before anybody is told, and asks how the store is
             deliver([(reply, error) for _, reply in batch])
-            self.trouble = str(error)
             if isinstance(error, StorageUnsure):
                 self._recover(error)
             return
