@@ -5,20 +5,17 @@ An id opens its own task; see `access.py` for the rest. No read of the store blo
 """
 
 import asyncio
-from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 import blake3
 import msgspec
 from fastapi import FastAPI, Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
-from starlette.types import Scope
 
-from afterwards._domain.documents import TaskDocument, failure, hidden, schema
+from afterwards._domain.documents import TaskDocument, failure, hidden
 from afterwards._domain.ids import is_id
 from afterwards._domain.tasks import FINAL, TaskState
 from afterwards._domain.values import to_plain
@@ -27,14 +24,12 @@ from afterwards._store.contract import Filter, RunAgain, ask
 from afterwards._web import events
 from afterwards._web.finding import Found, Source, View
 from afterwards._web.leaving import is_stopping, while_wanted
-from afterwards._web.problems import MEDIA_TYPE, NOSNIFF, Problem, ProblemRoute
+from afterwards._web.problems import NOSNIFF
+from afterwards._web.routing import Answers, Routing, content, refusal
 from afterwards._web.system import System
 from afterwards.errors import InvalidRequest, TaskFailed, TaskNotStored, TaskOpen, UnknownTask
 
 LONGEST_WAIT = 60.0  # seconds of one long poll: what proxies commonly allow
-TAG = "afterwards"
-
-Answers = dict[int | str, dict[str, Any]]  # as FastAPI describes them in OpenAPI
 
 Prefer = Annotated[list[str] | None, Header(description="`wait=20`: answer when the task has ended, or after 20 s.")]
 IfNoneMatch = Annotated[str | None, Header()]
@@ -215,74 +210,34 @@ def add_routes(app: FastAPI, system: System, guard: Any, *, docs: bool) -> None:
         guard: The dependency that lets admins through.
         docs: Show them in the application's OpenAPI document.
     """
-    routes = Routes(system)
-    earlier = list(app.router.routes)
+    routing = Routing(app, system, guard, docs=docs)
+    with routing.first():
+        _add_task_routes(routing, Routes(system))
 
-    class Plain(ProblemRoute):
-        """Ours. Standing before the application's own routes, it lets their requests pass as quickly as it can."""
 
-        def matches(self, scope: Scope) -> tuple[Match, Scope]:
-            return super().matches(scope) if system.prefix in scope["path"] else (Match.NONE, {})
-
-    Plain.system = system
-
-    class WithTraceback(Plain):
-        """Another route on the same path, so that only those who ask for tracebacks meet the admin rule."""
-
-        def matches(self, scope: Scope) -> tuple[Match, Scope]:
-            query = scope.get("query_string", b"")
-            asked = parse_qs(query.decode("latin-1")).get("traceback", [""])[-1] if b"traceback" in query else ""
-            if asked.lower() not in ("1", "true", "on", "yes", "t", "y"):
-                return Match.NONE, {}
-            return super().matches(scope)
-
-    def add(
-        path: str,
-        call: Callable[..., Any],
-        summary: str,
-        responses: Answers,
-        *,
-        method: str = "GET",
-        status: int = 200,
-        admin: bool = False,
-        kind: type[ProblemRoute] = Plain,
-    ) -> None:
-        app.router.add_api_route(
-            system.prefix + path,
-            call,
-            methods=[method],
-            status_code=status,
-            response_class=Response,
-            response_model=None,
-            responses=responses,
-            summary=summary,
-            tags=[TAG],
-            dependencies=[guard] if admin else [],
-            include_in_schema=docs and kind is Plain,
-            route_class_override=kind,
-        )
-
+def _add_task_routes(routing: Routing, routes: Routes) -> None:
+    add, traced = routing.add, routing.with_traceback
     same = {"description": "Nothing has changed since the `ETag` that was sent."}
-    unknown: Answers = {404: _refusal("No task has this id."), 422: _refusal("A parameter means nothing here.")}
-    refused: Answers = {401: _refusal("The admin token is missing or wrong."), 403: _refusal("Admins only.")}
-    shown: Answers = {200: _content("The task, in whatever state it is.", TaskDocument), 304: same}
+    unknown: Answers = {404: refusal("No task has this id."), 422: refusal("A parameter means nothing here.")}
+    refused: Answers = {401: refusal("The admin token is missing or wrong."), 403: refusal("Admins only.")}
+    shown: Answers = {200: content("The task, in whatever state it is.", TaskDocument), 304: same}
     stream: Answers = {
         200: {"description": "Events `state`, `progress`, `log` and `done`.", "content": {"text/event-stream": {}}},
         204: {"description": "The task has ended and every event was seen."},
     }
     result: Answers = {
-        200: _content("What the task returned.", Any),
+        200: content("What the task returned.", Any),
         304: same,
-        409: _refusal("The task has no result (yet)."),
+        409: refusal("The task has no result (yet)."),
     }
     again: Answers = {
-        202: _content("The task, queued again.", TaskDocument),
-        409: _refusal("The task has not ended."),
+        202: content("The task, queued again.", TaskDocument),
+        409: refusal("The task has not ended."),
     }
-    listed: Answers = {200: _content("A page of tasks; `Link: rel=next` leads on.", Tasks)}
-    health: Answers = {200: _content("Tasks are accepted.", Health), 503: _content("They are not; see why.", Health)}
-    add("/tasks/{id}", routes.task_with_traceback, "", {}, admin=True, kind=WithTraceback)
-    add("/tasks/{id}/events", routes.events_with_tracebacks, "", {}, admin=True, kind=WithTraceback)
+    listed: Answers = {200: content("A page of tasks; `Link: rel=next` leads on.", Tasks)}
+    health: Answers = {200: content("Tasks are accepted.", Health), 503: content("They are not; see why.", Health)}
+    add("/tasks/{id}", routes.task_with_traceback, "", {}, admin=True, kind=traced)
+    add("/tasks/{id}/events", routes.events_with_tracebacks, "", {}, admin=True, kind=traced)
     add("/tasks/{id}", routes.task, "Show a task", {**shown, **unknown})
     add("/tasks/{id}/events", routes.events, "Stream a task's events", {**stream, **unknown})
     add("/tasks/{id}/result", routes.result, "Get a task's result", {**result, **unknown})
@@ -297,15 +252,6 @@ def add_routes(app: FastAPI, system: System, guard: Any, *, docs: bool) -> None:
     )
     add("/tasks", routes.tasks, "List tasks", {**listed, **refused, **unknown}, admin=True)
     add("/health", routes.health, "Tell whether tasks are accepted", health)
-    app.router.routes[:] = app.router.routes[len(earlier) :] + earlier
-
-
-def _content(text: str, kind: Any, media_type: str = "application/json") -> dict[str, Any]:
-    return {"description": text, "content": {media_type: {"schema": schema(kind)}}}
-
-
-def _refusal(text: str) -> dict[str, Any]:
-    return _content(text, Problem, MEDIA_TYPE)
 
 
 def _tagged(body: bytes, if_none_match: str | None, headers: dict[str, str]) -> Response:
