@@ -94,8 +94,8 @@ class Hand:
     def run_again(self, id: str) -> Any:
         return self.ask(contract.RunAgain(id=id, now=self.now))
 
-    def prune(self, before: int, files_before: int = 0, limit: int = 1000) -> contract.Pruned:
-        return self.ask(contract.Prune(before=before, files_before=files_before, limit=limit))
+    def prune(self, before: int, now: int = 0, limit: int = 1000) -> contract.Pruned:
+        return self.ask(contract.Prune(before=before, now=now, limit=limit))
 
     def task(self, id: str) -> TaskRow:
         row = self.store.task(id)

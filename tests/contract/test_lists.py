@@ -4,6 +4,7 @@ from itertools import count
 
 import pytest
 
+from afterwards._domain.files import FILE_GRACE, FileKind, Verdict
 from afterwards._domain.tasks import TaskState
 from afterwards._store.contract import Filter
 from contract.hand import HOUR, NOW, Hand, chain, new_task
@@ -19,6 +20,8 @@ class File:
         self.name = "naïve ../name.txt"
         self.size = size if content is None else len(content)
         self.content_type = "text/plain"
+        self.kind, self.type, self.owner = FileKind.INPUT, "text/html", "me"
+        self.kept_until, self.verdict = None, Verdict.CLEAN
         self.headers = (("content-type", "text/plain"), ("x", "ü"))
         self.digest = "d" * 64
         self.content = content
@@ -118,7 +121,7 @@ def test_files_are_linked_and_read_back_with_their_content(store, hand):
     for file in (small, empty, large):
         row = store.file(file.id)
         assert row is not None
-        for field in ("id", "name", "size", "content_type", "digest", "content"):
+        for field in ("id", "name", "size", "content_type", "digest", "content", "kind", "type", "owner", "verdict"):
             assert getattr(row, field) == getattr(file, field)
         assert [tuple(header) for header in row.headers] == list(file.headers)
     shown = hand.task(task.id).files
@@ -150,7 +153,7 @@ def test_pruning_forgets_old_final_tasks_with_all_that_hangs_on_them(store, hand
     hand.settle(hand.one())
     [open_] = hand.add(new_task(name="g"))
 
-    pruned = hand.prune(before=hand.now, files_before=hand.now + 1)
+    pruned = hand.prune(before=hand.now, now=hand.now + FILE_GRACE + 1)
 
     assert (pruned.tasks, pruned.files) == (1, (file.id,))
     assert hand.picture(old.id) == (None, [], [])
@@ -164,9 +167,9 @@ def test_pruning_keeps_young_files_nobody_has_taken_yet(store, hand):
     file = File(b"uploaded")
     hand.add(new_task(), files=(file,))
 
-    assert hand.prune(before=0, files_before=NOW).files == ()
+    assert hand.prune(before=0, now=NOW + FILE_GRACE).files == ()
     assert store.known_files([file.id]) == {file.id}
-    assert hand.prune(before=0, files_before=NOW + 1).files == (file.id,)
+    assert hand.prune(before=0, now=NOW + FILE_GRACE + 1).files == (file.id,)
     assert store.file(file.id) is None
 
 

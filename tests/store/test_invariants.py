@@ -33,7 +33,7 @@ BROKEN = {
     "an event of an unknown kind": f"INSERT INTO event (task, kind, at, data) VALUES ({RUNNING}, 'odd', 1, '1')",
     "a file of a wrong size": """INSERT INTO file (id, size, headers, digest, content, created_at)
                                  VALUES ('x', 5, '[]', 'd', x'00', 1)""",
-    "a link to no file": f"INSERT INTO task_file VALUES ({RUNNING}, 99999)",
+    "a link to no file": f"INSERT INTO task_file (task, file) VALUES ({RUNNING}, 99999)",
     "what an unknown worker knows": "INSERT INTO knows VALUES ('nobody', 'f')",
 }
 

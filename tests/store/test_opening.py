@@ -267,7 +267,7 @@ def test_the_database_of_an_earlier_release_is_brought_up_to_date(path, release)
 
 
 def test_the_schema_of_this_release_is_kept_for_later_ones(path):
-    """A migration that was released is never edited; until then, write the copy anew: its tables, then its rows."""
+    """A migration that was released is never edited; until then, `tools/keep-schema` writes the copy anew."""
     SqliteStore(path).close()
     kept = apsw.Connection(":memory:")
     kept.execute((SCHEMAS / "0.1.0.sql").read_text())

@@ -87,7 +87,7 @@ def test_no_command_steps_through_rows_it_does_not_want(path, store, hand):
     hand.stopping()
     hand.rescue()
     hand.now += 1
-    hand.prune(before=hand.now - 1, files_before=hand.now, limit=3)
+    hand.prune(before=hand.now - 1, now=hand.now, limit=3)
     connection.trace_v2(0, None)
 
     wasteful = {text: number for text, number in steps.items() if number > 10}

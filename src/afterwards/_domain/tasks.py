@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from afterwards._domain.files import FileRole, Verdict
+
 
 class TaskState(StrEnum):
     """Where a task stands. The words are the same in the API, the database, the command line and the logs."""
@@ -168,6 +170,9 @@ class FileRow(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     content_type: str | None
     digest: str
+    type: str | None = None  # as its bytes say
+    role: FileRole = FileRole.INPUT
+    verdict: Verdict | None = None
 
 
 class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,6 @@ log = logging.getLogger("afterwards.engine")
 ROUND = 60.0  # seconds
 MOST = 1_000  # tasks in one transaction: some 20 ms
 SWEEP = 3600 * SECOND  # between looks at every file on disk
-FILE_GRACE = 3600 * SECOND  # a file row without a task may belong to a request that is being answered
 
 
 class Pruner:
@@ -37,9 +36,7 @@ class Pruner:
     async def round(self) -> float | None:
         """Prune one batch; come again at once when there was a whole one."""
         now = self._clock.now()
-        pruned: Pruned = await ask(
-            self._store, Prune(before=now - self._keep, files_before=now - FILE_GRACE, limit=MOST)
-        )
+        pruned: Pruned = await ask(self._store, Prune(before=now - self._keep, now=now, limit=MOST))
         await asyncio.to_thread(self._sweep, pruned.files, now)
         if pruned.tasks or pruned.files:
             log.info("pruned %d tasks and %d files", pruned.tasks, len(pruned.files))

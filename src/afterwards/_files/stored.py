@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import msgspec
 from blake3 import blake3
 
+from afterwards._domain.files import FileKind, Verdict
 from afterwards.errors import DamagedFile, MissingFile
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # the last: a pipe put there must not hang us
@@ -31,6 +32,11 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
     headers: Headers  # of the form part it came in, in order
     digest: str  # "blake3:" and 64 hexadecimal digits
     content: bytes | None = None  # None: the bytes are in the files folder
+    kind: FileKind = FileKind.INPUT
+    type: str | None = None  # its media type, as its bytes say
+    owner: str | None = None  # whose limits it counts for
+    kept_until: int | None = None  # UTC microseconds: it stays this long even when no task has it; None: see FILE_GRACE
+    verdict: Verdict | None = None  # of a scanner; None: not asked
 
     def path(self, root: Path) -> Path:
         """Where the bytes are, unless they are in the row."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from afterwards._domain.files import FileKind, Verdict
 from afterwards._domain.tasks import (
     AttemptRow,
     Event,
@@ -42,6 +43,16 @@ class Stored(Protocol):
     def digest(self) -> str: ...
     @property
     def content(self) -> bytes | None: ...  # None: the bytes are in the files folder
+    @property
+    def kind(self) -> FileKind: ...
+    @property
+    def type(self) -> str | None: ...  # its media type, as its bytes say
+    @property
+    def owner(self) -> str | None: ...  # whose limits it counts for
+    @property
+    def kept_until(self) -> int | None: ...  # it stays at least this long; None: as long as an answer may take
+    @property
+    def verdict(self) -> Verdict | None: ...  # of a scanner; None: not asked
 
 
 class Accept(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,10 +152,10 @@ class RunAgain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prune:
-    """Delete tasks that ended before a time, and file rows nothing refers to. Answer: Pruned."""
+    """Delete tasks that ended before a time, and file rows nothing refers to and nobody keeps. Answer: Pruned."""
 
     before: int
-    files_before: int
+    now: int
     limit: int
 
 

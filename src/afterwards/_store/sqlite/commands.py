@@ -12,6 +12,7 @@ import apsw
 import msgspec
 
 from afterwards._domain.attempts import after_interruption
+from afterwards._domain.files import FILE_GRACE
 from afterwards._domain.ids import random_bytes
 from afterwards._domain.tasks import AttemptState, Claim, Failure, NewTask, Note, Settlement, TaskState
 from afterwards._store import contract
@@ -193,6 +194,11 @@ def _file_row(file: contract.Stored, created_at: int) -> dict[str, Any]:
         "digest": file.digest,
         "content": file.content,
         "created_at": created_at,
+        "kind": file.kind,
+        "type": file.type,
+        "owner": file.owner,
+        "kept_until": created_at + FILE_GRACE if file.kept_until is None else file.kept_until,
+        "verdict": file.verdict,
     }
 
 
@@ -278,7 +284,7 @@ def _run_again(connection: apsw.Connection, command: contract.RunAgain) -> TaskS
 def _prune(connection: apsw.Connection, command: contract.Prune) -> contract.Pruned:
     connection.execute(QUERIES["prune_tasks"], {"before": command.before, "limit": command.limit})
     tasks = connection.changes()
-    ids = connection.execute(QUERIES["unused_files"], {"before": command.files_before, "limit": command.limit}).get
+    ids = connection.execute(QUERIES["unused_files"], {"now": command.now, "limit": command.limit}).get
     connection.execute(QUERIES["delete_files"], {"ids": ids})
     return contract.Pruned(tasks=tasks, files=tuple(msgspec.json.decode(ids, type=list[str])))
 

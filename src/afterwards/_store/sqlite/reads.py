@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from afterwards._domain.files import FileKind, Verdict
 from afterwards._domain.tasks import (
     FINAL,
     AttemptRow,
@@ -32,6 +33,11 @@ class StoredRow(msgspec.Struct, frozen=True, kw_only=True):
     headers: list[tuple[str, str]]
     digest: str
     content: bytes | None
+    kind: FileKind
+    type: str | None
+    owner: str | None
+    kept_until: int
+    verdict: Verdict | None
 
 
 class Reads:
@@ -106,7 +112,8 @@ class Reads:
         rows = self._rows("file", id=id)
         if not rows:
             return None
-        id, name, size, content_type, headers, digest, content = rows[0]
+        *plain, kind, type, owner, kept_until, verdict = rows[0]
+        id, name, size, content_type, headers, digest, content = plain
         return StoredRow(
             id=id,
             name=name,
@@ -115,6 +122,11 @@ class Reads:
             headers=_headers.decode(headers),
             digest=digest,
             content=content,
+            kind=FileKind(kind),
+            type=type,
+            owner=owner,
+            kept_until=kept_until,
+            verdict=None if verdict is None else Verdict(verdict),
         )
 
     def known_files(self, ids: Sequence[str]) -> set[str]:

@@ -1,2 +1,4 @@
 -- One file, with its bytes when they are kept here.
-SELECT id, name, size, content_type, headers, digest, content FROM file WHERE id = :id;
+SELECT id, name, size, content_type, headers, digest, content, kind, type, owner, kept_until, verdict
+  FROM file
+ WHERE id = :id;
