@@ -1,6 +1,7 @@
 """The form parser beside starlette's own: the same parts from the same bytes, however they are cut into blocks."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncGenerator
 from tempfile import SpooledTemporaryFile
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -108,10 +110,8 @@ def test_the_same_verdict_on_noise(noise: bytes, cut: int):
     """Nothing but starlette's complaint, or its parts; a body without an end is where we are stricter."""
     body = b"--b\r\n" + noise if cut % 2 else noise
     expected: object = "Invalid multipart data."
-    try:
+    with contextlib.suppress(FormParserError):  # an older starlette lets the parser's own error through
         expected = by_starlette("multipart/form-data; boundary=b", body)
-    except Exception as error:  # noqa: BLE001 - an older starlette lets the parser's own error through
-        assert "python_multipart" in type(error).__module__
 
     found = by_ours("multipart/form-data; boundary=b", [body[:cut], body[cut:]])
 
