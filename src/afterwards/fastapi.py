@@ -27,7 +27,7 @@ from afterwards._domain.ids import is_id
 from afterwards._domain.options import PLAIN_CALL
 from afterwards._domain.signing import Signer
 from afterwards._engine.engine import Settings
-from afterwards._web import injection, uploads
+from afterwards._web import injection, receiving
 from afterwards._web.access import Access
 from afterwards._web.files import Policy, add_file_routes
 from afterwards._web.injection import Handler, Route
@@ -384,5 +384,5 @@ def _prepare_lifespan() -> None:
 
 
 injection.install(_opener)
-uploads.install()
+receiving.check()
 _prepare_lifespan()
