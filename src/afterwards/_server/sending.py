@@ -21,10 +21,13 @@ import termios
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from afterwards._domain.pace import Pace
 from afterwards._domain.ranges import Span
@@ -73,15 +76,14 @@ _waiting = _Waiting()
 
 def offer(exchange: "Exchange") -> dict[str, Any]:
     """Stand between the application and uvicorn for this request, and return what its scope says of it."""
-    cycle = exchange.cycle
-    cycle.send = functools.partial(_send, exchange, cycle.send)  # type: ignore[method-assign]
-    return {Handover.KEY: {}}
+    exchange.cycle.send = functools.partial(_send, exchange)  # type: ignore[method-assign]
+    return {Handover.KEY: True}
 
 
-async def _send(exchange: "Exchange", send: Any, message: Any) -> None:
+async def _send(exchange: "Exchange", message: Any) -> None:
     handover = message.get(Handover.KEY)
     if handover is None:
-        await send(message)
+        await RequestResponseCycle.send(exchange.cycle, message)
     else:
         await _take(exchange, handover)
 
@@ -109,6 +111,7 @@ async def _take(exchange: "Exchange", handover: Handover) -> None:
             cycle.disconnected = True
             cycle.message_event.set()
             cycle.transport.abort()
+            exchange.end()
 
 
 async def _send_all(exchange: "Exchange", handover: Handover) -> bool:
@@ -131,7 +134,7 @@ async def _send_all(exchange: "Exchange", handover: Handover) -> bool:
 class Sending:
     """The part of a body that is still to be sent through a socket."""
 
-    def __init__(self, target: socket.socket, file: Outgoing, pieces: list[Piece] | tuple[Piece, ...]) -> None:
+    def __init__(self, target: socket.socket, file: Outgoing, pieces: Sequence[Piece]) -> None:
         self.sent = 0
         self.abandoned = False  # the request was cancelled
         self.is_slow = False
@@ -259,7 +262,7 @@ async def _on_thread(sending: Sending) -> Outcome:
 
 
 def _unacknowledged(target: socket.socket) -> int:
-    """Bytes in the socket's buffer. Where the system does not say, none: then only room in the buffer shows progress."""
+    """Bytes in the socket's buffer. Where the system does not say, 0: then only room in the buffer shows progress."""
     if sys.platform != "linux":
         return 0
     try:
