@@ -42,7 +42,7 @@ def safe_name(name: str | None) -> str:
     name = name[-65536:]  # its extension is at its end
     kept = "".join(one for one in name if not _is_hidden(one))
     kept = _PARTS.sub("_", unicodedata.normalize("NFC", kept)).strip(". ")
-    if name.lstrip().startswith(".") and kept:
+    if name.lstrip().startswith(".") and kept and not kept.startswith("_"):
         kept = f"_{kept}"
     if _DEVICE.match(kept):
         kept = f"_{kept}"

@@ -158,7 +158,7 @@ def _is_text(start: bytes) -> bool:
 def _text(start: bytes, extension: str) -> str:
     """What browsers would run comes first, so that no name hides it."""
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        start = start.replace(b"\0", b"")
+        start = start[2:].replace(b"\0", b"")
     body = start.removeprefix(codecs.BOM_UTF8).lstrip()
     if _SVG.search(body) is not None and body.startswith(b"<"):
         return "image/svg+xml"
@@ -185,7 +185,7 @@ def _table() -> tuple[tuple[bytes, int, str, str], ...]:
 
     rows = puremagic.magic_header_array
     usable = [
-        (bytes(row.byte_match), int(row.offset), str(row.mime_type).strip(), str(row.extension).lstrip("."))
+        (bytes(row.byte_match), int(row.offset), str(row.mime_type).strip().lower(), str(row.extension).lstrip("."))
         for row in rows
         if row.mime_type and "/" in row.mime_type and len(row.byte_match) >= _LEAST and row.offset >= 0
     ]
