@@ -1,5 +1,6 @@
-"""Applications with a data directory of their own, by both doors."""
+"""Applications with a data directory of their own, by both doors, and files behind a real server."""
 
 from support.fixtures import new_site, new_start, site
+from support.shelf import shelf
 
-__all__ = ["new_site", "new_start", "site"]
+__all__ = ["new_site", "new_start", "shelf", "site"]

@@ -93,9 +93,9 @@ def _open(system: "System", id: str) -> _Found:
     row = system.store.file(id)
     if row is None:
         raise UnknownFile(file=id)
-    if row.verdict is Verdict.HELD:
+    if row.verdict == Verdict.HELD:
         raise FileHeld(file=id)
-    if row.verdict is Verdict.INFECTED:
+    if row.verdict == Verdict.INFECTED:
         raise FileInfected(file=id)
     stored = msgspec.convert(row, StoredFile, from_attributes=True)
     try:
