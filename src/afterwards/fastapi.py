@@ -22,12 +22,17 @@ from starlette.routing import BaseRoute, Host, Mount, Router
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from afterwards._domain import links
+from afterwards._domain.ids import is_id
 from afterwards._domain.options import PLAIN_CALL
+from afterwards._domain.signing import Signer
 from afterwards._engine.engine import Settings
 from afterwards._web import injection, receiving
 from afterwards._web.access import Access
+from afterwards._web.files import Policy, add_file_routes
 from afterwards._web.injection import Handler, Route
 from afterwards._web.routes import add_routes
+from afterwards._web.routing import Routing
 from afterwards._web.system import System
 from afterwards._web.tasks import BackgroundTasks, Handle
 from afterwards.errors import Error, RoutesTooEarly
@@ -62,6 +67,7 @@ class Afterwards:
         admin: Any = None,
         token: str | None = None,
         docs: bool = True,
+        files: Policy = "open",
     ) -> None:
         """Prepare an application; nothing is opened before its start-up.
 
@@ -81,12 +87,14 @@ class Afterwards:
             token: An admin token instead, for `Authorization: Bearer`. Default: the environment's AFTERWARDS_TOKEN.
                 Without either, only clients on this machine are answered, with the token that the log shows.
             docs: Show the status routes in the application's OpenAPI document.
+            files: "open": who knows the id of a file may download it. "signed": only who has a link made with `link`
+                may, until it expires, and admins.
 
         Raises:
             ValueError: A value is out of its range.
             RoutesTooEarly: The application has routes that were made before this package was imported.
         """
-        _check(prefix=prefix, concurrency=concurrency, threads=threads, drain=drain, keep=keep)
+        _check(prefix=prefix, concurrency=concurrency, threads=threads, drain=drain, keep=keep, files=files)
         settings = Settings(
             runs_tasks=runs_tasks,
             concurrency=concurrency,
@@ -102,6 +110,7 @@ class Afterwards:
         )
         self._access = Access(admin=admin, token=token, key=lambda: self._system.key)
         self._docs = docs
+        self._files: Policy = files
         self._serves = True
         if app is not None:
             self._bind(app)
@@ -113,6 +122,8 @@ class Afterwards:
         if self._system.host is None:
             self._system.host = app
             add_routes(app, self._system, self._access.guard(), docs=self._docs)
+            routing = Routing(app, self._system, self._access.guard(), docs=self._docs)
+            add_file_routes(routing, self._system, policy=self._files, asks=self._access.has_rule)
 
     def _bind(self, app: FastAPI) -> None:
         _refuse_early_routes(app)
@@ -165,6 +176,26 @@ class Afterwards:
         """Do the same from code that is not `async`."""
         return self._system.enqueue_blocking(func, args, kwargs, PLAIN_CALL)
 
+    def link(self, file_id: str, *, expires_in: float | timedelta, inline: bool = False) -> str:
+        """Make a link to a file that is good for a while, for whoever has it; the path, below the application.
+
+        With `Afterwards(files="signed")` such links are the only way to a file. Otherwise its id opens it as well.
+
+        Args:
+            file_id: From a task's document. Whether there is such a file is not looked at.
+            expires_in: Seconds, or a timedelta; up to ten years. A download that has begun is not cut off.
+            inline: Let browsers show it, if it is an image or plain text, instead of saving it.
+
+        Raises:
+            ValueError: The id is none, or the time is out of range.
+        """
+        seconds = links.lifetime(expires_in)
+        if not is_id(file_id):
+            raise ValueError(f"link({file_id!r}): the id of a file is wanted here, such as a task's document shows")
+        now = self._system.engine.clock.now()
+        query = links.make(Signer(self._system.key), file_id, expires_in=seconds, inline=inline, now=now)
+        return f"{self._system.prefix}/files/{file_id}?{query}"
+
     async def start(self) -> None:
         """Open the data directory and start the engine, with `async def` tasks on the running loop.
 
@@ -188,13 +219,14 @@ class Afterwards:
         await asyncio.get_running_loop().run_in_executor(None, self._system.stop)
 
 
-def _check(*, prefix: str, concurrency: int, threads: int, drain: float | None, keep: timedelta) -> None:
+def _check(*, prefix: str, concurrency: int, threads: int, drain: float | None, keep: timedelta, files: str) -> None:
     problems = {
         f"prefix={prefix!r}: it starts with a slash": not prefix.startswith("/"),
         f"concurrency={concurrency!r}: a whole number from 1": concurrency < 1,
         f"threads={threads!r}: a whole number from 1": threads < 1,
         f"drain={drain!r}: seconds from 0": drain is not None and not drain >= 0,
         f"keep={keep!r}: longer than nothing": keep <= timedelta(0),
+        f'files={files!r}: "open" or "signed"': files not in ("open", "signed"),
     }
     for problem, there in problems.items():
         if there:

@@ -21,6 +21,10 @@ class Signer:
         """Return the signature of a function's name."""
         return self._sign(f"function\n{name}")
 
+    def link(self, file: str, expires: int, *, inline: bool) -> str:
+        """Return the signature of a link to a file that is good until a time, in seconds since 1970."""
+        return self._sign(f"link\n{file}\n{expires}\n{'inline' if inline else 'attachment'}")
+
     def _sign(self, text: str) -> str:
         signing = self._keyed.copy()
         signing.update(text.encode("utf-8", "surrogatepass"))

@@ -4,6 +4,7 @@ In `scope["extensions"]`, on plain HTTP/1.1 connections:
 `afterwards.take_body` hands the body over on a thread, where its length is known (see `taking.py`);
 `await interim(status, headers)`, as `afterwards.interim`, sends an informational answer before the final one;
 `refuse()`, as `afterwards.refuse`, reads no more of the body: the answer is the last one on this connection.
+`afterwards.send_file` says that a stored file may be handed over to be sent (see `sending.py`).
 """
 
 import asyncio
@@ -62,9 +63,9 @@ class Exchange:
     def end(self) -> None:
         """Let go of what would keep this and the request alive for each other until a garbage collection."""
         self._offered.clear()
+        vars(self.cycle).pop("send", None)
         if self.is_large:
             vars(self.cycle).pop("receive", None)
-            vars(self.cycle).pop("send", None)
 
     def step_between(self) -> None:
         """Stand between the application and uvicorn for this request."""

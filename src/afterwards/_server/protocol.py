@@ -16,6 +16,7 @@ from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
 from afterwards._domain.pace import Pace
+from afterwards._server import sending
 from afterwards._server.exchange import Exchange
 
 READ = 65_536  # bytes of one read; of a refused request no more is ever read
@@ -125,6 +126,8 @@ class Connection(HttpToolsProtocol):
         self.exchange = exchange = Exchange(self, cycle, self.headers)
         if self._offers and self.scope["http_version"] == "1.1":
             self.scope["extensions"] = exchange.offers()
+            if self.scope["method"] == "GET" and not exchange.is_large:
+                self.scope["extensions"].update(sending.offer(exchange))  # type: ignore[typeddict-item]
         if exchange.is_large:
             exchange.step_between()
             self.flow.pause_reading()  # until the application asks

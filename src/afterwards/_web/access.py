@@ -68,6 +68,11 @@ class Access:
         return self._admin is not None or self._token is not None
 
     @property
+    def has_rule(self) -> bool:
+        """Tell whether the application decides itself who is an admin."""
+        return self._admin is not None
+
+    @property
     def token(self) -> str:
         """The token that is good now.
 

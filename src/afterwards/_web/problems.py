@@ -21,7 +21,9 @@ from afterwards.errors import (
     HTTP_STATUS,
     AdminOnly,
     Error,
+    FileHeld,
     InvalidRequest,
+    RangeRefused,
     TaskFailed,
     TaskOpen,
 )
@@ -74,7 +76,9 @@ def problem(error: Error, instance: str, *, hide: str = "") -> Response:
     headers = {**NOSNIFF, "Cache-Control": "no-store"}
     if isinstance(error, AdminOnly):
         headers["WWW-Authenticate"] = error.challenge
-    if isinstance(error, TaskOpen) or status == 503:
+    if isinstance(error, RangeRefused):
+        headers["Content-Range"] = f"bytes */{error.size}"
+    if isinstance(error, TaskOpen | FileHeld) or status == 503:
         headers["Retry-After"] = "1"
     return Response(msgspec.json.encode(document), status, headers, MEDIA_TYPE)
 

@@ -138,6 +138,7 @@ class Routes:
             raise TaskFailed(task=id, name=row.name, state=row.state.value, failure=failure(row.error))
         if not found.durable:
             raise TaskNotStored(task=id, problem="what it returned was not kept")
+        # A result that is one stored file is answered by `downloads.file_response(self._system, request, its id)`.
         return _tagged(msgspec.json.encode(to_plain(row.result or "null")), if_none_match, {})
 
     async def tasks(
@@ -240,7 +241,8 @@ def _add_task_routes(routing: Routing, routes: Routes) -> None:
     add("/tasks/{id}/events", routes.events_with_tracebacks, "", {}, admin=True, kind=traced)
     add("/tasks/{id}", routes.task, "Show a task", {**shown, **unknown})
     add("/tasks/{id}/events", routes.events, "Stream a task's events", {**stream, **unknown})
-    add("/tasks/{id}/result", routes.result, "Get a task's result", {**result, **unknown})
+    for method in ("GET", "HEAD"):
+        add("/tasks/{id}/result", routes.result, "Get a task's result", {**result, **unknown}, method=method)
     add(
         "/tasks/{id}/retry",
         routes.retry,
