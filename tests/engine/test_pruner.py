@@ -1,6 +1,7 @@
 """What ended long ago goes, rows first and bytes afterwards; everything else stays."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from afterwards._domain.attempts import SECOND
 from afterwards._domain.ids import new_id
 from afterwards._domain.options import PLAIN_CALL
+from afterwards._domain.retention import Keep
 from afterwards._engine.intake import Intake
 from afterwards._engine.pruner import MOST, ROUND, Pruner
 from afterwards._files.staging import Staging
@@ -24,7 +26,7 @@ def pruner(hands: Rig) -> Pruner:
         root=hands.root,
         store=hands.store,
         clock=hands.clock,
-        keep=int(KEEP * SECOND),
+        keep=Keep(succeeded=timedelta(seconds=KEEP), failed=timedelta(seconds=KEEP)),
         presence=hands.engine.presence,
     )
 

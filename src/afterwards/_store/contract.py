@@ -154,9 +154,12 @@ class RunAgain:
 class Prune:
     """Delete tasks that ended before a time, and file rows nothing refers to and nobody keeps. Answer: Pruned."""
 
-    before: int
+    before: int  # for tasks that succeeded
     now: int
-    limit: int
+    limit: int  # tasks, and files
+    failed_before: int | None = None  # for tasks that ended otherwise; None: the same
+    since: int = 0  # only tasks that ended from then on: the older ones are known to be gone
+    failed_since: int = 0
 
 
 Command = Accept | ClaimTasks | Settle | Tell | LetGo | Register | Know | Renew | Stopping | Rescue | RunAgain | Prune

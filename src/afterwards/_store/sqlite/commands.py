@@ -282,8 +282,13 @@ def _run_again(connection: apsw.Connection, command: contract.RunAgain) -> TaskS
 
 
 def _prune(connection: apsw.Connection, command: contract.Prune) -> contract.Pruned:
-    connection.execute(QUERIES["prune_tasks"], {"before": command.before, "limit": command.limit})
-    tasks = connection.changes()
+    failed_before = command.before if command.failed_before is None else command.failed_before
+    kinds = ((True, command.since, command.before), (False, command.failed_since, failed_before))
+    tasks = 0
+    for succeeded, since, before in kinds:
+        span = {"succeeded": succeeded, "since": since, "before": before, "limit": command.limit - tasks}
+        connection.execute(QUERIES["prune_tasks"], span)
+        tasks += connection.changes()
     ids = connection.execute(QUERIES["unused_files"], {"now": command.now, "limit": command.limit}).get
     connection.execute(QUERIES["delete_files"], {"ids": ids})
     return contract.Pruned(tasks=tasks, files=tuple(msgspec.json.decode(ids, type=list[str])))
