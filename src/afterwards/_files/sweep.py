@@ -89,6 +89,27 @@ def remove(ids: Iterable[str], root: Path) -> int:
     return freed
 
 
+def remove_orphans(
+    ids: Iterable[str], root: Path, known: Callable[[list[str]], Collection[str]], *, now: float, grace: float = GRACE
+) -> list[str]:
+    """Remove some files if they still have no row and have not changed for a while; return those that went."""
+    old = []
+    for id in ids:
+        with _folder(path_of(id, root).parent) as folder:
+            found = _plain(folder, id) if folder is not None else None
+        if is_id(id) and found is not None and max(found.st_mtime, found.st_ctime) <= now - grace:
+            old.append(id)
+    rows = set(known(old)) if old else set()
+    gone = []
+    if not held(root):
+        for id in old:
+            if id not in rows:
+                with _folder(path_of(id, root).parent) as folder:
+                    if _unlink(folder, id) is not None:
+                        gone.append(id)
+    return gone
+
+
 def _remove_unknown(root: Path, old: list[str], known: Callable[[list[str]], Collection[str]], seen: int) -> Swept:
     rows = set(known(old)) if old else set()
     unknown = [id for id in old if id not in rows]

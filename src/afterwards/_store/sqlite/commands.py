@@ -294,6 +294,23 @@ def _prune(connection: apsw.Connection, command: contract.Prune) -> contract.Pru
     return contract.Pruned(tasks=tasks, files=tuple(msgspec.json.decode(ids, type=list[str])))
 
 
+def _recount(connection: apsw.Connection, command: contract.Recount) -> int:
+    connection.execute(QUERIES["recount_uses"], {"ids": _json(command.ids)})
+    return connection.changes()
+
+
+def _purge(connection: apsw.Connection, command: contract.Purge) -> contract.Pruned:
+    tasks = 0
+    if command.tasks:
+        wanted = {"before": command.before, "state": command.state, "limit": command.limit}
+        connection.execute(QUERIES["purge_tasks"], wanted)
+        tasks = connection.changes()
+    files = {"before": command.before, "kinds": _json(command.kinds), "limit": command.limit}
+    ids = connection.execute(QUERIES["purgeable_files"], files).get
+    connection.execute(QUERIES["delete_files"], {"ids": ids})
+    return contract.Pruned(tasks=tasks, files=tuple(msgspec.json.decode(ids, type=list[str])))
+
+
 _ALONE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
     contract.LetGo: _let_go,
     contract.Register: _register,
@@ -303,6 +320,8 @@ _ALONE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
     contract.Rescue: _rescue,
     contract.RunAgain: _run_again,
     contract.Prune: _prune,
+    contract.Recount: _recount,
+    contract.Purge: _purge,
 }
 
 _QUEUEING = frozenset({contract.LetGo, contract.RunAgain, contract.Rescue})
