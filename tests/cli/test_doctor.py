@@ -308,7 +308,7 @@ def test_what_a_dead_process_was_receiving_is_told_and_removed_and_a_living_ones
 
 def test_a_misplaced_file_with_other_bytes_is_not_put_back(made):
     move_elsewhere(made)
-    [wrong] = [path for path in (made.root / "files").rglob(made.files["large"])]
+    [wrong] = (made.root / "files").rglob(made.files["large"])
     flip(wrong)
 
     report = look(made)

@@ -15,8 +15,8 @@ NOW = 1_796_040_000_000_001  # 2026-11-30T12:00:00.000001Z
 FAILURE = json.dumps({"type": "OSError", "message": "no /srv/data/files/ab", "traceback": "File /srv/app.py"})
 KEYS = [
     "id", "name", "state", "queue", "priority", "attempt", "max_attempts", "interruptions", "progress", "created_at",
-    "run_at", "started_at", "finished_at", "expires_at", "result", "error", "files", "sequence", "durable", "waiting_for", "links",
-    "attempts",
+    "run_at", "started_at", "finished_at", "expires_at", "result", "error", "files", "sequence", "durable",
+    "waiting_for", "links", "attempts",
 ]  # fmt: skip
 
 

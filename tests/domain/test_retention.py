@@ -74,7 +74,7 @@ def test_lengths_of_time_as_people_write_them(text, seconds):
     assert parse_duration(text) == timedelta(seconds=seconds)
 
 
-@given(st.text(max_size=12) | st.sampled_from(["", "d", "-1d", "0", "0d", "7x", "d7", "1e9d", "9" * 40, "7d!", "١d x"]))
+@given(st.text(max_size=12) | st.sampled_from(["", "d", "-1d", "0", "0d", "7x", "d7", "1e9d", "9" * 40, "7d!"]))
 def test_no_text_is_read_as_nothing_or_less(text):
     """A length that is read wrong deletes things."""
     try:

@@ -22,7 +22,6 @@ from afterwards._domain.signing import Signer
 from afterwards._domain.tasks import FINAL, Failure, TaskState
 from afterwards._domain.values import to_plain
 from afterwards._store.sqlite.connection import Database
-from afterwards._store.sqlite.lineage import log_size
 from afterwards._store.sqlite.schema import APPLICATION_ID
 from afterwards._store.sqlite.sql import MIGRATIONS, QUERIES
 from afterwards.errors import DamagedArguments
@@ -203,12 +202,7 @@ class Inspection:
 def inspecting(path: Path, found: Callable[[Finding], None]) -> Iterator[Inspection | None]:
     """Open a database for a look; None when it cannot be opened. What cannot be read becomes a finding."""
     try:
-        # Not opened for reading only: SQLite then leaves CHECK constraints out of its check (measured with 3.54.1).
-        connection = Database(path).open()
-        connection.pragma("query_only", True)
-        if log_size(path):  # closing as the last would copy the log into the file, which is for a program to do
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        connection.pragma("schema_version")  # the first read: before it, nothing is known of the file
+        connection = Database(path).look()
     except apsw.Error as error:
         found(_damaged(f"it cannot be opened: {error}"))
         yield None

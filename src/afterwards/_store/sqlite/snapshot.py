@@ -30,7 +30,7 @@ def make_snapshot(source: Path, target: Path, advance: Callable[[float], None]) 
     """
     os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     database = Database(source)
-    with _reading(source), _opened(lambda: database.open(readonly=True)) as live:
+    with _reading(source), _opened(database.look) as live:
         check_owner(live, database)
         version = live.pragma("user_version")
         if version != len(MIGRATIONS):
