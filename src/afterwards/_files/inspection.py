@@ -20,10 +20,13 @@ from afterwards._files.stored import path_of
 from afterwards._files.sweep import GRACE
 
 DATABASE = ("afterwards.db", "afterwards.db-wal", "afterwards.db-shm", "afterwards.db-journal")
-FOLDERS = ("files", "staging", "workers")
+FOLDERS = ("files", "staging", "uploads", "work", "workers")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _DRAFT = re.compile(r"key\.\d+\.[0-9a-f]{8}")  # of a start that was killed
-_WORKER_FILE = re.compile(r"[0-9a-f]{43}\.(lock|wake|hold)")
+_NAMES = {  # what may lie in the folders whose files come and go
+    "workers": re.compile(r"[0-9a-f]{43}\.(lock|wake|hold)"),
+    "uploads": re.compile(r"[0-9a-f]{43}\.(part|check)"),
+}
 SET_ASIDE = "replaced-"  # by `afterwards restore --replace`
 FEW_BYTES = 64 << 20  # free on the disk
 FEW_FILES = 1_000
@@ -97,9 +100,17 @@ def look_at_folders(
         grace: Seconds since the last write or rename in which a file without a row is no orphan yet.
     """
     owner = os.lstat(root).st_uid
-    for path in _children(root, Path("workers")):
-        if not _WORKER_FILE.fullmatch(path.name):
+    for folder, names in _NAMES.items():
+        for path in _children(root, Path(folder)):
+            if names.fullmatch(path.name):
+                yield from _rights(root, path, owner)
+            else:
+                yield _stray(str(path))
+    for path in _children(root, Path("work")):  # below it, the code of tasks does as it likes
+        if not is_id(path.name) or not _is_folder(root / path):
             yield _stray(str(path))
+        else:
+            yield from _rights(root, path, owner)
     for path in _children(root, Path("staging")):
         if not is_id(path.name) or not _is_folder(root / path):
             yield _stray(str(path))
