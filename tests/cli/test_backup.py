@@ -410,6 +410,20 @@ def test_a_restore_onto_a_full_disk_leaves_nothing(made, target, small_disk):
     assert sum(map(len, everything(small_disk / "data").values())) > LARGE * 3
 
 
+def test_root_restores_for_the_account_of_the_program(made, target, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root may give files away")
+    save(made, target)
+    new = tmp_path / "new"
+    new.mkdir()
+    os.chown(new, 12345, 12345)
+
+    _, status = bring_back(target, new)
+
+    assert status == 0
+    assert {path.stat().st_uid for path in new.rglob("*")} == {12345}
+
+
 def test_the_restored_directory_is_checked_to_the_last_byte(made, target, tmp_path):
     save(made, target)
     bring_back(target, tmp_path / "new")

@@ -74,7 +74,7 @@ def check(root: Path, *, quick: bool, bar: Bar) -> Report:
         understood = False
         with reading("file", found):
             old = inspection.version()
-            report.findings += inspection.structure(quick=quick)
+            report.findings += inspection.structure(quick=quick, advance=bar.show)
             understood = old is None
             if old is not None:
                 found(old)

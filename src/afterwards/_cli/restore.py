@@ -249,6 +249,12 @@ def _refuse_bad(archive: Archive, manifest: Manifest, outcome: _Outcome) -> None
 
 
 def _finish(root: Path) -> None:
+    owner = os.stat(root)
+    if os.geteuid() == 0 and owner.st_uid != 0:  # root restores for the account of the program
+        for name in _OURS:
+            for path in (root / name, *(root / name).rglob("*")):
+                if os.path.lexists(path):
+                    os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
     DISK.sync_folder(root)
     os.unlink(root / RESTORING)
     DISK.sync_folder(root)

@@ -7,6 +7,7 @@ still has was deleted after the snapshot, which was made after the hold, so the 
 What was spared has no row any more and goes with the next sweep.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,9 @@ def holding(root: Path) -> Iterator[None]:
     """
     path = root / "workers" / f"{new_id()}.hold"
     try:
-        DISK.make_folder(path.parent)
+        if DISK.make_folder(path.parent) and os.geteuid() == 0:  # it is to be used by the account of the program
+            owner = os.stat(root)
+            os.chown(path.parent, owner.st_uid, owner.st_gid)
         descriptor = lock(path)
     except OSError as error:
         raise StoreRefused(

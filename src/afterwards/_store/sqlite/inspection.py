@@ -28,6 +28,7 @@ from afterwards.errors import DamagedArguments
 
 PAGE = 200  # rows in one read
 POSITIONS = 5_000  # of the log in one read
+STEPS = 1_000_000  # of SQLite's machine between two signs of life
 _STATES = frozenset(TaskState)
 _DIGEST = re.compile("blake3:[0-9a-f]{64}")
 _FILES_NAMED = re.compile(r'"\$(?:file|bytes-file|bytearray-file)":"([0-9a-f]{43})"')  # see _domain/values.py
@@ -71,8 +72,20 @@ class Inspection:
             return None
         return Finding(code="database_version", subject="afterwards.db", problem=problem, remedy=remedy)
 
-    def structure(self, *, quick: bool) -> Iterator[Finding]:
+    def structure(self, *, quick: bool, advance: Advance) -> Iterator[Finding]:
         """Let SQLite check its file, every index and constraint, and every reference between tables."""
+
+        def tick() -> bool:
+            advance(0.0)  # how far it is, SQLite does not say
+            return False
+
+        self._connection.set_progress_handler(tick, STEPS)
+        try:
+            yield from self._structure(quick=quick)
+        finally:
+            self._connection.set_progress_handler(None)
+
+    def _structure(self, *, quick: bool) -> Iterator[Finding]:
         check = "quick_check" if quick else "integrity_check"
         for (said,) in self._connection.execute(f"PRAGMA {check}"):
             if said != "ok":
