@@ -94,7 +94,7 @@ DAMAGES: dict[str, tuple[Callable[[Made], object], list[str]]] = {
     "a folder others may enter": (lambda made: (made.root / "files").chmod(0o755), ["open_to_others"]),
     "the key for all to read": (lambda made: (made.root / "key").chmod(0o604), ["open_to_others"]),
     "the database for the group": (lambda made: (made.root / "afterwards.db").chmod(0o660), ["open_to_others"]),
-    "the directory for all": (lambda made: made.root.chmod(0o755), ["open_to_others"]),
+    "the directory for all": (lambda made: made.root.chmod(0o777), ["open_to_others"]),
     "a key cut short": (lambda made: truncate(made.root / "key"), ["key_damaged"]),
     "no key": (lambda made: (made.root / "key").unlink(), ["key_missing"]),
     "the key of another": (lambda made: flip(made.root / "key"), ["forged_function", "wrong_key"]),
@@ -218,6 +218,18 @@ def test_each_damage_is_found_and_nothing_else(made, damage):
     assert codes(again) == [code for code in expected if code not in MENDED]
     if not MENDED & set(expected):
         assert picture(made.root) == before, "what cannot be mended safely is left alone"
+
+
+def test_a_folder_that_was_made_by_hand_is_healthy_although_others_may_look_into_it(made):
+    """`mkdir` and container volumes make them so; the files in it are closed."""
+    made.root.chmod(0o755)
+
+    report = look(made)
+
+    assert [(finding.code, finding.level) for finding in report.findings] == [("open_to_others", Level.NOTICE)]
+    assert report.left == []
+    mend(report)
+    assert look(made).findings == []
 
 
 def test_a_check_without_digests_reads_no_file(made):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from afterwards._domain.tasks import FINAL, TaskState
 from afterwards._files.archive import Archive
 from crash.harness import DEADLINE, Harness
 from support.data import Data, until
+from support.directory import make_directory
 from support.server import TESTS, program
 
 
@@ -41,9 +42,35 @@ def background(call, pause: float) -> tuple[threading.Event, threading.Thread]:
     return stop, thread
 
 
+class Maker:
+    """Makes backups that are killed."""
+
+    def __init__(self, process: subprocess.Popen) -> None:
+        self.process = process
+
+    def kill_after(self, seconds: float) -> None:
+        """Begin making backups, and kill it after so many seconds."""
+        self._say("")
+        child = int(self.process.stdout.readline())
+        time.sleep(seconds)  # the moment is what is tried
+        os.kill(child, signal.SIGKILL)
+        assert self.process.stdout.readline() == "dead\n"
+
+    def kill_at(self, call: int) -> bool:
+        """Make a backup that is killed before this call that reaches the disk; tell whether there was one."""
+        self._say(str(call))
+        self.process.stdout.readline()
+        said = self.process.stdout.readline()
+        assert said in ("dead\n", "ended with 0\n")
+        return said == "dead\n"
+
+    def _say(self, line: str) -> None:
+        self.process.stdin.write(f"{line}\n")
+
+
 @contextmanager
-def backing(target: Path, data: Path) -> Iterator[Callable[[float], None]]:
-    """Give a call that begins a backup and kills it after so many seconds."""
+def backing(target: Path, data: Path) -> Iterator[Maker]:
+    """Run a process that makes backups to be killed."""
     search = os.pathsep.join([str(TESTS), *filter(None, sys.path)])
     maker = subprocess.Popen(
         [sys.executable, "-m", "crash.backing", str(target)],
@@ -53,18 +80,8 @@ def backing(target: Path, data: Path) -> Iterator[Callable[[float], None]]:
         text=True,
         bufsize=1,
     )
-    assert maker.stdin is not None
-    assert maker.stdout is not None
-
-    def kill_one(after: float) -> None:
-        maker.stdin.write("next\n")
-        child = int(maker.stdout.readline())
-        time.sleep(after)  # the moment is what is tried
-        os.kill(child, signal.SIGKILL)
-        assert maker.stdout.readline() == "dead\n"
-
     try:
-        yield kill_one
+        yield Maker(maker)
     finally:
         maker.stdin.close()
         maker.wait(DEADLINE)
@@ -93,9 +110,9 @@ def back_up_under_load(harness: Harness, rounds: int) -> None:
     loops = [background(send, 0.03), background(purge, 0.3)]
     whole = 0
     try:
-        with backing(target, data) as kill_one:
+        with backing(target, data) as maker:
             for _ in range(rounds):
-                kill_one(harness.random.uniform(0, harness.random.choice([0.05, 0.3])))
+                maker.kill_after(harness.random.uniform(0, harness.random.choice([0.05, 0.3])))
                 if Archive(target).manifest() is not None:
                     said, status = bring_back(target, harness.folder / "nowhere", dry_run=True)
                     assert status == 0, said
@@ -142,6 +159,27 @@ def test_a_backup_killed_at_any_moment_is_whole_or_none(harness: Harness):
 @pytest.mark.timeout(1800)
 def test_backups_killed_three_hundred_times(harness: Harness):
     back_up_under_load(harness, 300)
+
+
+def test_a_backup_killed_at_each_step_is_what_it_was_or_what_it_became(tmp_path: Path):
+    """The moments that a random kill seldom hits: between the files of a backup and its manifest."""
+    made, target = make_directory(tmp_path / "data"), tmp_path / "backup"
+    with backing(target, made.root) as maker:
+        for before in (None, "an earlier backup"):
+            call = 0
+            while maker.kill_at(call):
+                manifest = Archive(target).manifest()
+                if manifest is None:
+                    assert before is None
+                else:
+                    said, status = bring_back(target, tmp_path / "nowhere", dry_run=True)
+                    assert status == 0, said
+                if before is None:
+                    shutil.rmtree(target)
+                call += 1
+            assert call > 10, "it was killed nowhere: not a test"
+            assert bring_back(target, tmp_path / f"restored{call}")[1] == 0
+            made.edit("UPDATE task SET priority = priority + 1")
 
 
 def test_a_restore_killed_at_any_moment_is_begun_anew(harness: Harness):

@@ -269,6 +269,8 @@ def _rights(root: Path, path: Path, owner: int) -> Iterator[Finding]:
             subject=name,
             problem=f"other users may reach it: its mode is {mode:04o}",
             remedy=f"chmod {mode & 0o700:04o}, as `afterwards doctor --repair` does.",
+            # A folder that somebody made for us is often like that; what is in it is closed all the same.
+            level=Level.NOTICE if path == Path() and not mode & 0o022 else Level.PROBLEM,
             repair=Repair.MODE,
             target=str(path),
         )
