@@ -4,16 +4,15 @@ Exit status: 0 when it was done, 1 when it was refused or not found, 2 when the 
 """
 
 import os
-import sys
-from collections.abc import Iterator
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from afterwards._cli import tasks as task_commands
+from afterwards._cli import upkeep
 from afterwards._cli.launch import Launch
+from afterwards._cli.printing import HERE, Folder, Json, print_lines, refuse
 from afterwards._cli.run import run as serve_program
 from afterwards._cli.run import work as work_on_program
 from afterwards._cli.version import version_line
@@ -91,13 +90,6 @@ Format = Annotated[
     LogFormat,
     typer.Option("--log-format", envvar="AFTERWARDS_LOG_FORMAT", show_envvar=False, help="How log lines look."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, as the HTTP API gives it.")]
-Folder = Annotated[
-    Path,
-    typer.Option(
-        "--data", metavar="DIR", envvar="AFTERWARDS_DATA", show_envvar=False, help="The program's data directory."
-    ),
-]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
 
 
@@ -168,7 +160,7 @@ def run(
     try:
         status = serve_program(launch, host=host, port=port, workers=workers, reload=reload)
     except Error as error:
-        _refuse(error)
+        refuse(error)
     raise typer.Exit(status)
 
 
@@ -208,6 +200,9 @@ def version() -> None:
     typer.echo(version_line())
 
 
+upkeep.add_to(app)
+
+
 @tasks.command("list")
 def list_tasks(
     state: Annotated[TaskState | None, typer.Option(help="Only tasks in this state.", show_default=False)] = None,
@@ -216,56 +211,38 @@ def list_tasks(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most, newest first.")] = 50,
     json: Json = False,
-    data: Folder = Path("afterwards-data"),
+    data: Folder = HERE,
 ) -> None:
     """List tasks, newest first."""
-    _print(task_commands.listed(data, Filter(state=state, name=name, limit=limit), as_json=json))
+    print_lines(task_commands.listed(data, Filter(state=state, name=name, limit=limit), as_json=json))
 
 
 @tasks.command()
-def show(id: Id, json: Json = False, data: Folder = Path("afterwards-data")) -> None:
+def show(id: Id, json: Json = False, data: Folder = HERE) -> None:
     """Show everything about one task: its attempts, files, error and log."""
-    _print(task_commands.shown(data, id, as_json=json))
+    print_lines(task_commands.shown(data, id, as_json=json))
 
 
 @tasks.command()
-def watch(id: Id, json: Json = False, data: Folder = Path("afterwards-data")) -> None:
+def watch(id: Id, json: Json = False, data: Folder = HERE) -> None:
     """Follow a task until it has ended; exits with 1 when it did not succeed."""
-    _print(task_commands.watched(data, id, as_json=json))
+    print_lines(task_commands.watched(data, id, as_json=json))
     try:
         raise typer.Exit(0 if task_commands.state(data, id) is TaskState.SUCCEEDED else 1)
     except Error as error:
-        _refuse(error)
+        refuse(error)
 
 
 @tasks.command()
-def retry(id: Id, json: Json = False, data: Folder = Path("afterwards-data")) -> None:
+def retry(id: Id, json: Json = False, data: Folder = HERE) -> None:
     """Queue a task that has ended again, with its counters at zero."""
-    _print(task_commands.retried(data, id, as_json=json))
+    print_lines(task_commands.retried(data, id, as_json=json))
 
 
 @tasks.command()
-def counts(json: Json = False, data: Folder = Path("afterwards-data")) -> None:
+def counts(json: Json = False, data: Folder = HERE) -> None:
     """Count the tasks in each state."""
-    _print(task_commands.counted(data, as_json=json))
-
-
-def _print(lines: Iterator[str]) -> None:
-    try:
-        for line in lines:
-            typer.echo(line)
-    except Error as error:
-        _refuse(error)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    except BrokenPipeError:  # whoever read has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(0) from None
-
-
-def _refuse(error: Error) -> NoReturn:
-    typer.echo(f"afterwards: {error}", err=True)
-    raise typer.Exit(1)
+    print_lines(task_commands.counted(data, as_json=json))
 
 
 def main() -> None:

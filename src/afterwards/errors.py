@@ -200,6 +200,12 @@ class ProgramRefused(Error):
         super().__init__(f"{program} cannot be served: {reason}. {remedy}")
 
 
+class BackupRefused(Error):
+    """A backup cannot be made or restored there."""
+
+    code = "backup_refused"
+
+
 class UnknownTask(Error):
     """No task has this id."""
 
@@ -433,6 +439,7 @@ HTTP_STATUS: dict[str, int] = {
     "lease_lost": 409,
     "routes_too_early": 500,
     "program_refused": 500,
+    "backup_refused": 500,
     "unknown_task": 404,
     "task_failed": 409,
     "task_open": 409,

@@ -25,6 +25,7 @@ from starlette.websockets import WebSocket
 from afterwards._domain import links
 from afterwards._domain.ids import is_id
 from afterwards._domain.options import PLAIN_CALL
+from afterwards._domain.retention import Keep
 from afterwards._domain.signing import Signer
 from afterwards._engine.engine import Settings
 from afterwards._web import injection, receiving
@@ -63,7 +64,7 @@ class Afterwards:
         concurrency: int = 100,
         threads: int = 40,
         drain: float | None = None,
-        keep: timedelta = timedelta(days=7),
+        keep: timedelta | Keep | None = None,
         admin: Any = None,
         token: str | None = None,
         docs: bool = True,
@@ -81,7 +82,8 @@ class Afterwards:
             concurrency: `async def` tasks this process runs at once, from 1.
             threads: `def` tasks this process runs at once, from 1.
             drain: Seconds that running tasks get when the program stops. Default: 10, and 0 under `--reload`.
-            keep: How long ended tasks are kept.
+            keep: How long ended tasks are kept, or, with `Keep(...)`, each kind of what is stored. Default: the
+                environment's AFTERWARDS_KEEP..., else 7 days for what succeeded and 30 for what did not.
             admin: The application's own `Depends(...)` or `Security(...)` that decides who may list tasks, run them
                 again and see tracebacks: it raises, or returns False, for everybody else.
             token: An admin token instead, for `Authorization: Bearer`. Default: the environment's AFTERWARDS_TOKEN.
@@ -100,7 +102,7 @@ class Afterwards:
             concurrency=concurrency,
             threads=threads,
             drain=_drain(drain),
-            keep=keep.total_seconds(),
+            keep=Keep.of(keep, os.environ),
         )
         folder = Path(data if data is not None else os.environ.get("AFTERWARDS_DATA", "afterwards-data"))
         self.app = app
@@ -219,13 +221,15 @@ class Afterwards:
         await asyncio.get_running_loop().run_in_executor(None, self._system.stop)
 
 
-def _check(*, prefix: str, concurrency: int, threads: int, drain: float | None, keep: timedelta, files: str) -> None:
+def _check(
+    *, prefix: str, concurrency: int, threads: int, drain: float | None, keep: timedelta | Keep | None, files: str
+) -> None:
     problems = {
         f"prefix={prefix!r}: it starts with a slash": not prefix.startswith("/"),
         f"concurrency={concurrency!r}: a whole number from 1": concurrency < 1,
         f"threads={threads!r}: a whole number from 1": threads < 1,
         f"drain={drain!r}: seconds from 0": drain is not None and not drain >= 0,
-        f"keep={keep!r}: longer than nothing": keep <= timedelta(0),
+        f"keep={keep!r}: longer than nothing": isinstance(keep, timedelta) and keep <= timedelta(0),
         f'files={files!r}: "open" or "signed"': files not in ("open", "signed"),
     }
     for problem, there in problems.items():

@@ -1,20 +1,22 @@
 """The task document: complete, in words that stay, and without what its reader must not see."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
 from afterwards._domain.documents import TaskDocument, document, moment, schema
+from afterwards._domain.retention import Keep
 from afterwards._domain.tasks import AttemptRow, AttemptState, Failure, FileRow, TaskRow, TaskState
 
 NOW = 1_796_040_000_000_001  # 2026-11-30T12:00:00.000001Z
 FAILURE = json.dumps({"type": "OSError", "message": "no /srv/data/files/ab", "traceback": "File /srv/app.py"})
 KEYS = [
     "id", "name", "state", "queue", "priority", "attempt", "max_attempts", "interruptions", "progress", "created_at",
-    "run_at", "started_at", "finished_at", "result", "error", "files", "sequence", "durable", "waiting_for", "links",
-    "attempts",
+    "run_at", "started_at", "finished_at", "expires_at", "result", "error", "files", "sequence", "durable",
+    "waiting_for", "links", "attempts",
 ]  # fmt: skip
 
 
@@ -89,7 +91,9 @@ def test_a_finished_task_shows_its_result_progress_and_files():
 
     assert found["result"] == [1, "2026-01-01"]
     assert found["progress"] == {"done": 2, "total": 4.5, "unit": "pages", "message": None}
-    assert found["files"] == [{"id": "f1", "name": "a.png", "size": 3, "type": "image/png", "digest": "blake3:00"}]
+    assert found["files"] == [
+        {"id": "f1", "name": "a.png", "size": 3, "type": "image/png", "digest": "blake3:00", "expires_at": None}
+    ]
     assert found["started_at"] == "2026-11-30T12:00:00.000002Z"
     assert found["finished_at"] == "2026-11-30T12:00:00.000003Z"
     assert found["links"] == {
@@ -158,3 +162,23 @@ def test_a_failure_without_a_traceback_has_no_such_key():
         "type": "ValueError",
         "message": "no",
     }
+
+
+def test_an_ended_task_says_when_it_and_its_files_go_and_an_open_one_stays():
+    """A countdown: whoever wants the result knows how long there is to fetch it."""
+    keep = Keep(succeeded=timedelta(hours=1), failed=timedelta(days=2))
+    file = FileRow(id="f1", name="a", size=3, content_type=None, digest="blake3:00")
+    ended = {"finished_at": NOW, "files": [file]}
+
+    found = {
+        state: shown(row(state=state, **({} if state is TaskState.QUEUED else ended)), keep=keep)
+        for state in (TaskState.QUEUED, TaskState.SUCCEEDED, TaskState.FAILED)
+    }
+
+    assert {state: one["expires_at"] for state, one in found.items()} == {
+        TaskState.QUEUED: None,
+        TaskState.SUCCEEDED: "2026-11-30T13:00:00.000001Z",
+        TaskState.FAILED: "2026-12-02T12:00:00.000001Z",
+    }
+    assert found[TaskState.FAILED]["files"][0]["expires_at"] == "2026-12-02T12:00:00.000001Z"
+    assert shown(row(state=TaskState.SUCCEEDED, finished_at=NOW))["expires_at"] is None

@@ -1,6 +1,7 @@
 """What ended long ago goes, rows first and bytes afterwards; everything else stays."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,13 @@ import pytest
 from afterwards._domain.attempts import SECOND
 from afterwards._domain.ids import new_id
 from afterwards._domain.options import PLAIN_CALL
+from afterwards._domain.retention import Keep
 from afterwards._engine.intake import Intake
-from afterwards._engine.pruner import MOST, ROUND, Pruner
+from afterwards._engine.pruner import MOST, ROUND, SOON, Pruner
 from afterwards._files.staging import Staging
 from afterwards._files.stored import StoredFile, digest_of, path_of
+from afterwards._store.contract import Reply
+from afterwards.errors import StorageFull
 from engine import jobs
 from engine.rig import Rig
 
@@ -24,7 +28,7 @@ def pruner(hands: Rig) -> Pruner:
         root=hands.root,
         store=hands.store,
         clock=hands.clock,
-        keep=int(KEEP * SECOND),
+        keep=Keep(succeeded=timedelta(seconds=KEEP), failed=timedelta(seconds=KEEP)),
         presence=hands.engine.presence,
     )
 
@@ -56,6 +60,67 @@ async def test_ended_tasks_go_after_their_time_with_their_files(hands: Rig, prun
 
     assert hands.store.task(id) is None
     assert not path.exists()
+
+
+async def test_tasks_that_failed_stay_longer_than_those_that_succeeded(hands: Rig):
+    """Somebody may have to look into them. And what stays does not hide what goes."""
+    pruner = Pruner(
+        root=hands.root,
+        store=hands.store,
+        clock=hands.clock,
+        keep=Keep(succeeded=timedelta(hours=1), failed=timedelta(hours=3)),
+        presence=hands.engine.presence,
+    )
+    failed, succeeded = [], []
+    for _ in range(3):
+        failed.append((await hands.run(jobs.fail)).id)
+        succeeded.append((await hands.run(jobs.give)).id)
+    newest = (await hands.run(jobs.give)).id
+
+    def left(ids: list[str]) -> int:
+        return sum(hands.store.task(id) is not None for id in ids)
+
+    await pruner.round()
+    for hours, expected in ((0.9, (3, 3)), (0.2, (0, 3)), (1.8, (0, 3)), (0.2, (0, 0))):
+        hands.clock.advance(hours * 3600)
+        await pruner.round()
+        assert (left(succeeded), left(failed)) == expected
+    assert hands.store.task(newest) is not None
+
+
+async def test_a_full_disk_gets_the_room_of_dead_processes_back_first(hands: Rig, pruner: Pruner):
+    """Rows cannot be deleted without room for the log; what was half received can be removed."""
+    left = Staging(hands.root, new_id()).open()
+    refused = StorageFull("no room")
+
+    class Full:
+        """The store as it is on a full disk: it can be read."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(hands.store, name)
+
+        def submit(self, command: object, reply: Reply) -> None:
+            assert reply.loop is not None
+            reply.loop.call_soon_threadsafe(reply.deliver, refused)
+
+    pruner._store = Full()
+    with pytest.raises(StorageFull):
+        await pruner.round()
+
+    assert not left.path.exists()
+    left.close()
+
+
+async def test_a_long_sweep_is_done_in_several_rounds(hands: Rig, pruner: Pruner, monkeypatch):
+    monkeypatch.setattr("afterwards._engine.pruner.LONG", 0.0)
+    left = [Staging(hands.root, new_id()).open() for _ in range(3)]
+
+    pauses = [await pruner.round() for _ in range(4)]
+
+    assert pauses == [SOON, SOON, SOON, ROUND]
+    assert not any(file.path.exists() for file in left)
+    for file in left:
+        file.close()
 
 
 async def test_open_tasks_stay_however_old_they_are(hands: Rig, pruner: Pruner):

@@ -13,6 +13,8 @@ GROWING = ("task", "attempt", "event", "file", "task_file")
 # What reads more than it returns, and why that is right.
 ALLOWED = {
     "count_tasks": "counts the entries of small indexes and of task_finished; asked by people, not by the engine",
+    "count_purgeable": "reads the index of files that no task has; asked by people",
+    "purgeable_files": "the same",
     "list_open_tasks": "reads the small index of one state, since none of them is in the order of a list",
 }
 

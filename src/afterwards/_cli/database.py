@@ -7,6 +7,7 @@ from pathlib import Path
 
 from afterwards._domain.ids import is_id
 from afterwards._domain.tasks import TaskRow
+from afterwards._files.directory import check_restored
 from afterwards._store.contract import Store
 from afterwards._store.sqlite.store import SqliteStore
 from afterwards.errors import StoreRefused, UnknownTask
@@ -19,7 +20,21 @@ def opened(root: Path) -> Iterator[Store]:
     Raises:
         StoreRefused: There is no database, or it cannot be used.
     """
+    store = SqliteStore(check_place(root))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def check_place(root: Path) -> Path:
+    """Return the path of the database of a data directory.
+
+    Raises:
+        StoreRefused: There is none, or it is not for this user to read.
+    """
     path = root.absolute() / "afterwards.db"
+    check_restored(path.parent)
     try:
         size = path.stat().st_size
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -38,11 +53,7 @@ def opened(root: Path) -> Iterator[Store]:
             f"the database {path} belongs to another account, and SQLite writes beside it even to read it. "
             "Use the account that runs the program."
         )
-    store = SqliteStore(path)
-    try:
-        yield store
-    finally:
-        store.close()
+    return path
 
 
 def find(store: Store, id: str) -> TaskRow:

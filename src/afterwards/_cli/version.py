@@ -12,6 +12,11 @@ def version_line() -> str:
     return f"afterwards {_version('afterwards')} (Python {platform.python_version()}, {beside}, {platform.system()})"
 
 
+def engine_versions() -> tuple[str, str]:
+    """Return the versions of Afterwards and of the library that has SQLite in it."""
+    return _version("afterwards"), f"apsw {_version('apsw')}"
+
+
 def _version(package: str) -> str:
     try:
         return version(package)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from afterwards._domain.retention import Keep
 from afterwards._domain.tasks import FINAL, AttemptRow, AttemptState, Failure, FileRow, TaskRow, TaskState
 from afterwards._domain.values import to_plain
 from afterwards.errors import DamagedArguments
@@ -39,6 +40,7 @@ class FileDocument(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     type: str | None
     digest: str
+    expires_at: Time | None  # it stays at least until then; None: its task has not ended
 
 
 class AttemptDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +77,7 @@ class TaskDocument(msgspec.Struct, frozen=True, kw_only=True):
     run_at: Time
     started_at: Time | None
     finished_at: Time | None
+    expires_at: Time | None  # when it is deleted; None: it has not ended, or the reader cannot know
     result: Any
     error: Failure | None
     files: list[FileDocument]
@@ -96,6 +99,7 @@ def document(
     durable: bool = True,
     traceback: bool = False,
     hide: str = "",
+    keep: Keep | None = None,
 ) -> TaskDocument:
     """Describe a task.
 
@@ -106,6 +110,7 @@ def document(
         durable: False: it was not stored and is lost with its process.
         traceback: Show where in the program an error came from.
         hide: A folder of the server that no text may name; "" hides nothing.
+        keep: How long the program keeps ended tasks; None where that is not known.
     """
 
     def error_of(text: str | None) -> Failure | None:
@@ -120,6 +125,8 @@ def document(
     if attempts is not None:
         shown = [_attempt(one, error_of(one.error)) for one in attempts]
     own = f"{base}/tasks/{row.id}"
+    until = None if keep is None else keep.task_until(row.state, row.finished_at)
+    expires_at = None if until is None else moment(until)
     return TaskDocument(
         id=row.id,
         name=row.name,
@@ -134,9 +141,10 @@ def document(
         run_at=moment(row.run_at),
         started_at=None if row.started_at is None else moment(row.started_at),
         finished_at=None if row.finished_at is None else moment(row.finished_at),
+        expires_at=expires_at,
         result=result,
         error=error,
-        files=[_file(one) for one in row.files],
+        files=[_file(one, expires_at) for one in row.files],
         sequence=row.sequence,
         durable=durable,
         waiting_for=waiting_for(row),
@@ -202,8 +210,10 @@ def _attempt(row: AttemptRow, error: Failure | None) -> AttemptDocument:
     )
 
 
-def _file(row: FileRow) -> FileDocument:
-    return FileDocument(id=row.id, name=row.name, size=row.size, type=row.content_type, digest=row.digest)
+def _file(row: FileRow, expires_at: str | None) -> FileDocument:
+    return FileDocument(
+        id=row.id, name=row.name, size=row.size, type=row.content_type, digest=row.digest, expires_at=expires_at
+    )
 
 
 def schema(kind: Any) -> dict[str, Any]:

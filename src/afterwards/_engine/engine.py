@@ -13,12 +13,12 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from afterwards._domain.attempts import SECOND
 from afterwards._domain.ids import new_id
+from afterwards._domain.retention import Keep
 from afterwards._domain.signing import Signer
 from afterwards._domain.tasks import TaskState, WorkerInfo
 from afterwards._engine import logs
@@ -71,7 +71,7 @@ class Settings:
     concurrency: int = 100  # `async def` tasks at once
     threads: int = 40  # `def` tasks at once
     drain: float = 10.0  # seconds that running tasks get at a stop
-    keep: float = 7 * 86_400.0  # seconds that ended tasks are kept
+    keep: Keep = field(default_factory=Keep)  # how long ended tasks and their files are kept
 
 
 class Engine:
@@ -134,8 +134,7 @@ class Engine:
         rescuer = Rescuer(worker=self.worker, store=store, presence=self.presence, clock=self.clock)
         teller = Teller(store=store, runner=self.runner, clock=self.clock)
         watchdog = Watchdog(runner=self.runner, clock=self.clock)
-        keep = int(settings.keep * SECOND)
-        pruner = Pruner(root=root, store=store, clock=self.clock, keep=keep, presence=self.presence)
+        pruner = Pruner(root=root, store=store, clock=self.clock, keep=settings.keep, presence=self.presence)
         self._claims = Loop("claimer", self.claimer, self.clock)
         self._tells = Loop("teller", teller, self.clock, patient=True)
         self._offers = Loop("second tries", self._again, self.clock)

@@ -1,54 +1,96 @@
 """Deletes tasks that ended long ago, and the files nothing refers to any more.
 
 Rows go first and bytes afterwards, so that no row ever names a file that is not there. It also removes what dead
-processes left in staging.
+processes left in staging, and that before anything else: it needs no room, so a full disk gets some back by itself.
+No round works longer than about a second; what is left is done in the next ones.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from afterwards._domain.attempts import SECOND
+from afterwards._domain.retention import Keep
 from afterwards._engine.clock import Clock
+from afterwards._files.holding import sweep_holds
 from afterwards._files.presence import Presence
-from afterwards._files.sweep import remove, sweep_files, sweep_staging
+from afterwards._files.sweep import Swept, remove, sweep_files, sweep_staging
 from afterwards._store.contract import Prune, Pruned, Store, ask
 
 log = logging.getLogger("afterwards.engine")
 
-ROUND = 60.0  # seconds
+ROUND = 30.0  # seconds: what a dead process left in staging is gone within a minute
 MOST = 1_000  # tasks in one transaction: some 20 ms
 SWEEP = 3600 * SECOND  # between looks at every file on disk
+LONG = 0.5  # seconds of sweeping in one round
+SOON = 0.1  # seconds until the next round where one did not do all
 
 
 class Pruner:
     """Keeps the store and the disk from growing for ever."""
 
-    def __init__(self, *, root: Path, store: Store, clock: Clock, keep: int, presence: Presence) -> None:
+    def __init__(self, *, root: Path, store: Store, clock: Clock, keep: Keep, presence: Presence) -> None:
         self._root = root
         self._store = store
         self._clock = clock
-        self._keep = keep  # microseconds
+        self._keep = keep
         self._presence = presence
+        self._sweeping: Iterator[Swept] | None = None
+        self._removed = 0  # files, by the sweep that is going on
         self._next_sweep = 0
+        self._since = (0, 0)  # tasks that ended before are gone: succeeded ones, others
 
     async def round(self) -> float | None:
-        """Prune one batch; come again at once when there was a whole one."""
+        """Prune one batch and sweep for a while; come again at once when there is more."""
         now = self._clock.now()
-        pruned: Pruned = await ask(self._store, Prune(before=now - self._keep, now=now, limit=MOST))
-        await asyncio.to_thread(self._sweep, pruned.files, now)
+        swept = await asyncio.to_thread(self._sweep, now)
+        before, failed_before = self._keep.ended_before(now)
+        since, failed_since = self._since
+        pruned: Pruned = await ask(
+            self._store,
+            Prune(
+                before=before,
+                failed_before=failed_before,
+                since=since,
+                failed_since=failed_since,
+                now=now,
+                limit=MOST,
+            ),
+        )
+        await asyncio.to_thread(remove, pruned.files, self._root)
         if pruned.tasks or pruned.files:
             log.info("pruned %d tasks and %d files", pruned.tasks, len(pruned.files))
-        return 0.1 if pruned.tasks == MOST else ROUND
+        full = MOST in (pruned.tasks, len(pruned.files))
+        if pruned.tasks < MOST:
+            self._since = (before, failed_before)
+        return SOON if full or not swept else ROUND
 
-    def _sweep(self, files: Sequence[str], now: int) -> None:
-        remove(files, self._root)
-        swept = list(sweep_staging(self._root, self._presence.lives))
+    def _sweep(self, now: int) -> bool:
+        """Sweep on, and tell whether the sweep has come to its end."""
+        if self._sweeping is None:
+            self._sweeping = self._steps(now)
+        until = time.monotonic() + LONG
+        try:
+            for step in self._sweeping:
+                self._removed += step.removed
+                if time.monotonic() >= until:
+                    return False
+        except BaseException:
+            self._sweeping = None
+            raise
+        self._sweeping = None
+        if self._removed:
+            log.info("removed %d files that no task refers to", self._removed)
+            self._removed = 0
+        return True
+
+    def _steps(self, now: int) -> Iterator[Swept]:
+        yield from sweep_staging(self._root, self._presence.lives)
         self._presence.sweep({worker.id for worker in self._store.workers()})
+        sweep_holds(self._root)
         if now >= self._next_sweep:  # looks at every file there is
-            swept += sweep_files(self._root, lambda ids: self._store.known_files(ids), now=now / SECOND)
+            yield from sweep_files(self._root, lambda ids: self._store.known_files(ids), now=now / SECOND)
             self._next_sweep = now + SWEEP
-        removed = sum(step.removed for step in swept)
-        if removed:
-            log.info("removed %d files that no task refers to", removed)
+            self._since = (0, 0)  # once in a while from the beginning: clocks are set, tasks were spared

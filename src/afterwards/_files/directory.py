@@ -9,6 +9,7 @@ from pathlib import Path
 from afterwards.errors import StoreRefused
 
 KEY_BYTES = 32
+RESTORING = "restoring"  # a file of this name: `afterwards restore` has not finished here
 
 
 def open_directory(root: Path) -> Path:
@@ -35,7 +36,21 @@ def open_directory(root: Path) -> Path:
         raise StoreRefused(
             f"the data directory {root} is not writable for this user. Change its owner, or choose another with --data."
         )
+    check_restored(root)
     return root
+
+
+def check_restored(root: Path) -> None:
+    """Refuse a folder in which a restore has not come to its end.
+
+    Raises:
+        StoreRefused: It lacks files that its database names.
+    """
+    if os.path.lexists(root / RESTORING):
+        raise StoreRefused(
+            f"a restore into the data directory {root} did not come to its end, so it lacks what its database names. "
+            "Run `afterwards restore` again; it begins anew."
+        )
 
 
 def load_key(root: Path) -> bytes:

@@ -54,11 +54,8 @@ class Presence:
         self._closed = False
         try:
             DISK.make_folder(self._folder)
-            self._descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o600)
-            with _guard:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._identity = _identity(os.fstat(self._descriptor))
-                _held.add(self._identity)
+            self._descriptor = lock(self._lock)
+            self._identity = _identity(os.fstat(self._descriptor))
             os.mkfifo(self._pipe, 0o600)
             # Opened for writing too, so that it never reports an end of file when the last writer leaves.
             self.descriptor = os.open(self._pipe, os.O_RDWR | _OPEN)
@@ -100,7 +97,7 @@ class Presence:
         """Tell whether another worker's process still runs. True also where that cannot be told: its lease decides."""
         if not is_id(worker):
             return False  # no process of ours, and no name of a file
-        return _is_held(self._path(worker, "lock"))
+        return is_held(self._path(worker, "lock"))
 
     def wake_others(self) -> None:
         """Tell the other workers to look at the store."""
@@ -127,9 +124,7 @@ class Presence:
         self._closed = True
         self.forget(self._worker)
         os.close(self.descriptor)
-        with _guard:
-            _held.discard(self._identity)
-            os.close(self._descriptor)
+        unlock(self._descriptor)
 
     def _path(self, worker: str, kind: str) -> Path:
         return self._folder / f"{worker}.{kind}"
@@ -142,12 +137,28 @@ def _age(path: Path) -> float:
         return 0.0
 
 
+def lock(path: Path) -> int:
+    """Make a file and hold a lock on it that ends with this process; return its descriptor."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o600)
+    with _guard:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _held.add(_identity(os.fstat(descriptor)))
+    return descriptor
+
+
+def unlock(descriptor: int) -> None:
+    """Give up what `lock` gave."""
+    with _guard:
+        _held.discard(_identity(os.fstat(descriptor)))
+        os.close(descriptor)
+
+
 def living(root: Path) -> bool:
     """Tell whether any worker of a data directory lives; no presence of one's own is needed."""
-    return any(_is_held(path) for path in (root / "workers").glob("*.lock"))
+    return any(is_held(path) for path in (root / "workers").glob("*.lock"))
 
 
-def _is_held(path: Path) -> bool:
+def is_held(path: Path) -> bool:
     """Tell whether a process holds a lock. True also where that cannot be told."""
     with _guard:
         try:

@@ -2,7 +2,8 @@
 
 Any number of processes may run it. It follows no link, goes into no folder but its own two kinds, and touches only
 what is named like an id, so that anything else somebody puts there stays. A file without a row stays for an hour: the
-request that promoted it may still be waiting for its commit.
+request that promoted it may still be waiting for its commit. While a backup holds the files (`_files/holding.py`), none
+is removed.
 """
 
 import errno
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from afterwards._domain.ids import is_id
+from afterwards._files.holding import held
 from afterwards._files.stored import path_of
 
 GRACE = 3600.0  # seconds; far above the longest commit
@@ -30,12 +32,12 @@ class Swept:
     bytes: int = 0  # of those removed
 
 
-def sweep_staging(root: Path, alive: Callable[[str], bool]) -> Iterator[Swept]:
-    """Remove the staging folders of owners that are not alive, one folder a step."""
+def sweep_staging(root: Path, alive: Callable[[str], bool], *, batch: int = BATCH) -> Iterator[Swept]:
+    """Remove the staging folders of owners that are not alive, at most `batch` files a step."""
     with _folder(root / "staging") as staging:
         for owner in _ids(staging):
             if not alive(owner):
-                yield _empty(staging, owner)
+                yield from _empty(staging, owner, batch)
 
 
 def sweep_files(
@@ -69,22 +71,51 @@ def sweep_files(
 
 
 def remove(ids: Iterable[str], root: Path) -> int:
-    """Remove files whose rows are gone; tell how many bytes that freed. Files already gone are fine."""
+    """Remove files whose rows are gone; tell how many bytes that freed. Files already gone are fine.
+
+    While they are held they stay, without a row, and go with a later sweep.
+    """
     freed = 0
+    ids = list(ids)
     for id in ids:
         if not is_id(id):
             raise ValueError(f"{id!r} is not the id of a file")
+    if not ids or held(root):
+        return 0
+    for id in ids:
         path = path_of(id, root)
         with _folder(path.parent) as folder:
             freed += _unlink(folder, id) or 0
     return freed
 
 
+def remove_orphans(
+    ids: Iterable[str], root: Path, known: Callable[[list[str]], Collection[str]], *, now: float, grace: float = GRACE
+) -> list[str]:
+    """Remove some files if they still have no row and have not changed for a while; return those that went."""
+    old = []
+    for id in ids:
+        with _folder(path_of(id, root).parent) as folder:
+            found = _plain(folder, id) if folder is not None else None
+        if is_id(id) and found is not None and max(found.st_mtime, found.st_ctime) <= now - grace:
+            old.append(id)
+    rows = set(known(old)) if old else set()
+    gone = []
+    if not held(root):
+        for id in old:
+            if id not in rows:
+                with _folder(path_of(id, root).parent) as folder:
+                    if _unlink(folder, id) is not None:
+                        gone.append(id)
+    return gone
+
+
 def _remove_unknown(root: Path, old: list[str], known: Callable[[list[str]], Collection[str]], seen: int) -> Swept:
     rows = set(known(old)) if old else set()
+    unknown = [id for id in old if id not in rows]
     removed = freed = 0
-    for id in old:
-        if id not in rows:
+    if unknown and not held(root):  # asked after `known`: see `_files/holding.py`
+        for id in unknown:
             with _folder(path_of(id, root).parent) as folder:
                 size = _unlink(folder, id)
             if size is not None:
@@ -106,22 +137,26 @@ def _files(root: Path) -> Iterator[tuple[str, float]]:
                         yield id, max(found.st_mtime, found.st_ctime)
 
 
-def _empty(staging: int | None, owner: str) -> Swept:
-    seen = removed = freed = 0
+def _empty(staging: int | None, owner: str, batch: int) -> Iterator[Swept]:
+    seen = removed = freed = stayed = 0
     with _folder(owner, within=staging) as folder:
         for name in _names(folder):
+            if seen == batch:
+                yield Swept(seen=seen, removed=removed, bytes=freed)
+                stayed += seen - removed
+                seen = removed = freed = 0
             seen += 1
             if name.endswith(".part") and is_id(name.removesuffix(".part")):
                 size = _unlink(folder, name)
                 if size is not None:
                     removed += 1
                     freed += size
-    if removed == seen:
+    if removed == seen and not stayed:
         try:
             os.rmdir(owner, dir_fd=staging)
         except OSError:  # gone, not a folder, or something came into it: then it stays
             pass
-    return Swept(seen=seen, removed=removed, bytes=freed)
+    yield Swept(seen=seen, removed=removed, bytes=freed)
 
 
 @contextmanager

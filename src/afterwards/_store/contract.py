@@ -154,12 +154,48 @@ class RunAgain:
 class Prune:
     """Delete tasks that ended before a time, and file rows nothing refers to and nobody keeps. Answer: Pruned."""
 
-    before: int
+    before: int  # for tasks that succeeded
     now: int
-    limit: int
+    limit: int  # tasks, and files
+    failed_before: int | None = None  # for tasks that ended otherwise; None: the same
+    since: int = 0  # only tasks that ended from then on: the older ones are known to be gone
+    failed_since: int = 0
 
 
-Command = Accept | ClaimTasks | Settle | Tell | LetGo | Register | Know | Renew | Stopping | Rescue | RunAgain | Prune
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recount:
+    """Write down anew how many tasks have each of these files. Answer: how many rows were wrong."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purge:
+    """Delete tasks that have ended, and file rows nothing refers to, because a person says so. Answer: Pruned."""
+
+    tasks: bool
+    kinds: tuple[FileKind, ...]  # of files that no task has
+    before: int  # when a task ended, or a file was stored
+    state: TaskState | None  # of tasks; None: any final one
+    limit: int  # tasks, and files
+
+
+Command = (
+    Accept
+    | ClaimTasks
+    | Settle
+    | Tell
+    | LetGo
+    | Register
+    | Know
+    | Renew
+    | Stopping
+    | Rescue
+    | RunAgain
+    | Prune
+    | Recount
+    | Purge
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,6 +363,10 @@ class Store(Protocol):
 
     def known_files(self, ids: Sequence[str]) -> set[str]:
         """Return which of these files have a row."""
+        ...
+
+    def purgeable(self, wanted: Purge) -> tuple[int, int, int]:
+        """Return how many tasks and files a purge would delete now, and the bytes of those files."""
         ...
 
     def workers(self) -> list[WorkerInfo]:

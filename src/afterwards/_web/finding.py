@@ -7,6 +7,7 @@ import msgspec
 
 from afterwards._domain.documents import TaskDocument, document
 from afterwards._domain.ids import is_id
+from afterwards._domain.retention import Keep
 from afterwards._domain.tasks import FINAL, AttemptRow, Event, TaskRow, TaskState
 from afterwards._engine.engine import Engine
 from afterwards._engine.unsaved import UnsavedTask
@@ -24,6 +25,7 @@ class View:
     base: str  # what links begin with
     traceback: bool = False  # an admin asked for it
     hide: str = ""  # a folder of the server that no text may name
+    keep: Keep | None = None  # how long ended tasks stay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class Found:
             durable=self.durable,
             traceback=view.traceback,
             hide=view.hide,
+            keep=view.keep if self.durable else None,
         )
 
 

@@ -70,7 +70,7 @@ class Routes:
     def view(self, request: Request, *, traceback: bool = False) -> View:
         """How the sender of a request sees tasks."""
         base = f"{request.scope.get('root_path', '')}{self._system.prefix}"
-        return View(base=base, traceback=traceback, hide=self._system.hidden_folder)
+        return View(base=base, traceback=traceback, hide=self._system.hidden_folder, keep=self._system.settings.keep)
 
     async def task(
         self,

@@ -282,9 +282,31 @@ def _run_again(connection: apsw.Connection, command: contract.RunAgain) -> TaskS
 
 
 def _prune(connection: apsw.Connection, command: contract.Prune) -> contract.Pruned:
-    connection.execute(QUERIES["prune_tasks"], {"before": command.before, "limit": command.limit})
-    tasks = connection.changes()
+    failed_before = command.before if command.failed_before is None else command.failed_before
+    kinds = ((True, command.since, command.before), (False, command.failed_since, failed_before))
+    tasks = 0
+    for succeeded, since, before in kinds:
+        span = {"succeeded": succeeded, "since": since, "before": before, "limit": command.limit - tasks}
+        connection.execute(QUERIES["prune_tasks"], span)
+        tasks += connection.changes()
     ids = connection.execute(QUERIES["unused_files"], {"now": command.now, "limit": command.limit}).get
+    connection.execute(QUERIES["delete_files"], {"ids": ids})
+    return contract.Pruned(tasks=tasks, files=tuple(msgspec.json.decode(ids, type=list[str])))
+
+
+def _recount(connection: apsw.Connection, command: contract.Recount) -> int:
+    connection.execute(QUERIES["recount_uses"], {"ids": _json(command.ids)})
+    return connection.changes()
+
+
+def _purge(connection: apsw.Connection, command: contract.Purge) -> contract.Pruned:
+    tasks = 0
+    if command.tasks:
+        wanted = {"before": command.before, "state": command.state, "limit": command.limit}
+        connection.execute(QUERIES["purge_tasks"], wanted)
+        tasks = connection.changes()
+    files = {"before": command.before, "kinds": _json(command.kinds), "limit": command.limit}
+    ids = connection.execute(QUERIES["purgeable_files"], files).get
     connection.execute(QUERIES["delete_files"], {"ids": ids})
     return contract.Pruned(tasks=tasks, files=tuple(msgspec.json.decode(ids, type=list[str])))
 
@@ -298,6 +320,8 @@ _ALONE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
     contract.Rescue: _rescue,
     contract.RunAgain: _run_again,
     contract.Prune: _prune,
+    contract.Recount: _recount,
+    contract.Purge: _purge,
 }
 
 _QUEUEING = frozenset({contract.LetGo, contract.RunAgain, contract.Rescue})

@@ -16,7 +16,7 @@ from afterwards._domain.tasks import (
     TaskState,
     WorkerInfo,
 )
-from afterwards._store.contract import Filter
+from afterwards._store.contract import Filter, Purge
 from afterwards._store.sqlite.pool import Pool
 
 _files = msgspec.json.Decoder(list[FileRow])
@@ -132,6 +132,17 @@ class Reads:
     def known_files(self, ids: Sequence[str]) -> set[str]:
         """Return which of these files have a row."""
         return {id for (id,) in self._rows("known_files", ids=msgspec.json.encode(list(ids)).decode())}
+
+    def purgeable(self, wanted: Purge) -> tuple[int, int, int]:
+        """Return how many tasks and files a purge would delete now, and the bytes of those files."""
+        [(tasks, files, size)] = self._rows(
+            "count_purgeable",
+            tasks=wanted.tasks,
+            before=wanted.before,
+            state=wanted.state,
+            kinds=msgspec.json.encode(wanted.kinds).decode(),
+        )
+        return tasks, files, size
 
     def workers(self) -> list[WorkerInfo]:
         """Return every worker that has not been ended, and, with an empty `boot`, unknown ones that hold tasks."""

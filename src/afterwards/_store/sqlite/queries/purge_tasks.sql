@@ -1,0 +1,8 @@
+-- Delete tasks that ended before a time, of one final state or of any, oldest first, but never the newest task nor the
+-- owner of the newest event: their numbers must not be used again.
+DELETE FROM task
+ WHERE seq IN (SELECT seq FROM task
+                WHERE finished_at < :before AND (:state IS NULL OR state = :state)
+                  AND seq < (SELECT max(seq) FROM task)
+                  AND seq <> (SELECT task FROM event WHERE position = (SELECT max(position) FROM event))
+                ORDER BY finished_at LIMIT :limit);

@@ -1,0 +1,131 @@
+"""Copies a database as it is at one moment, while others write to it, and reads such a copy.
+
+The copy is made page by page inside one read transaction, so that it never begins anew, however busy the writers are.
+It is one file without a log beside it, which can be copied, compared and read from a disk that cannot be written.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from afterwards._store.sqlite.connection import DISK_ERRORS, Database
+from afterwards._store.sqlite.schema import check_owner
+from afterwards._store.sqlite.sql import MIGRATIONS, QUERIES
+from afterwards.errors import StorageFull, StorageUnsure, StoreBusy, StoreRefused
+
+PAGES = 1_000  # in one step: 4 MiB
+ROWS = 1_000
+
+
+def make_snapshot(source: Path, target: Path, advance: Callable[[float], None]) -> None:
+    """Copy a database into a file that does not exist yet.
+
+    Raises:
+        StoreRefused: The source is no database of ours, or one of an older or newer release, or is damaged.
+        StoreBusy, StorageFull, StorageUnsure: It could not be read, or the copy not be written.
+    """
+    os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    database = Database(source)
+    with _reading(source), _opened(database.look) as live:
+        check_owner(live, database)
+        version = live.pragma("user_version")
+        if version != len(MIGRATIONS):
+            raise StoreRefused(
+                f"the database {source} was written by an older Afterwards (schema {version} of {len(MIGRATIONS)}). "
+                "Start the program once, which brings it up to date, then make the backup."
+            )
+        with _writing(target), _opened(lambda: apsw.Connection(str(target))) as copy:
+            live.execute("BEGIN")
+            live.execute(QUERIES["identity"]).fetchall()  # from here on, this connection sees one moment
+            with copy.backup("main", live, "main") as pages:
+                while not pages.done:
+                    pages.step(PAGES)
+                    advance(1 - pages.remaining / max(1, pages.page_count))
+            live.execute("ROLLBACK")  # before the check: a long read would keep the log from being reset
+            copy.pragma("journal_mode", "delete")
+            found = [said for (said,) in copy.execute("PRAGMA integrity_check") if said != "ok"]
+            if found:
+                raise StoreRefused(
+                    f"the database {source} is damaged, so that a backup of it would be too: {found[0]}. "
+                    "See `afterwards doctor`, and keep the backups you have."
+                )
+
+
+class Snapshot:
+    """A copy that nobody writes to."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    @property
+    def version(self) -> int:
+        """The number of its schema."""
+        return int(self._connection.pragma("user_version"))
+
+    @property
+    def identity(self) -> str:
+        """Which database it is a copy of."""
+        return str(self._connection.execute(QUERIES["identity"]).get)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many tasks it has by state."""
+        return {str(state): int(number) for state, number in self._rows("count_tasks") if number}
+
+    def files(self) -> Iterator[tuple[str, int, str]]:
+        """Yield id, size and digest of each file whose bytes are not in the database."""
+        after = -(2**63)
+        while rows := self._rows("outside_files", after=after, limit=ROWS):
+            yield from ((id, size, digest) for _, id, size, digest in rows)
+            after = rows[-1][0]
+
+    def _rows(self, query: str, **values: Any) -> list[Any]:
+        return self._connection.execute(QUERIES[query], values).fetchall()
+
+
+@contextmanager
+def reading_snapshot(path: Path) -> Iterator[Snapshot]:
+    """Open a copy for reading.
+
+    Raises:
+        StoreRefused: It is no database of ours, or one of a newer release.
+        StorageUnsure: It cannot be read.
+    """
+    database = Database(path)
+    with _reading(path), _opened(lambda: database.open(readonly=True)) as connection:
+        check_owner(connection, database)
+        yield Snapshot(connection)
+
+
+@contextmanager
+def _opened(open_it: Callable[[], apsw.Connection]) -> Iterator[apsw.Connection]:
+    connection = open_it()
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except apsw.NotADBError as error:
+        raise StoreRefused(f"{path} is not an SQLite database. Look whether it is the right place.") from error
+    except apsw.BusyError as error:
+        raise StoreBusy(
+            f"another program kept the database {path} locked for too long. Try again in a moment."
+        ) from error
+    except DISK_ERRORS as error:
+        raise StorageUnsure(f"the database {path} could not be read ({error}). See `afterwards doctor`.") from error
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except apsw.FullError as error:
+        raise StorageFull(f"no space is left on the disk of {path.parent} for a copy of the database.") from error
