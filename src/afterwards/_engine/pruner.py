@@ -1,4 +1,4 @@
-"""Deletes tasks that ended long ago, and the files nothing refers to any more.
+"""Deletes tasks that ended long ago, the files nothing refers to any more, and answers that have expired.
 
 Rows go first and bytes afterwards, so that no row ever names a file that is not there. It also removes what dead
 processes left in staging.
@@ -14,6 +14,7 @@ from afterwards._engine.clock import Clock
 from afterwards._files.presence import Presence
 from afterwards._files.sweep import remove, sweep_files, sweep_staging
 from afterwards._store.contract import Prune, Pruned, Store, ask
+from afterwards._store.keys import PruneKeys
 
 log = logging.getLogger("afterwards.engine")
 
@@ -40,10 +41,11 @@ class Pruner:
         pruned: Pruned = await ask(
             self._store, Prune(before=now - self._keep, files_before=now - FILE_GRACE, limit=MOST)
         )
+        keys: int = await ask(self._store, PruneKeys(now=now, limit=MOST))
         await asyncio.to_thread(self._sweep, pruned.files, now)
         if pruned.tasks or pruned.files:
             log.info("pruned %d tasks and %d files", pruned.tasks, len(pruned.files))
-        return 0.1 if pruned.tasks == MOST else ROUND
+        return 0.1 if MOST in (pruned.tasks, keys) else ROUND
 
     def _sweep(self, files: Sequence[str], now: int) -> None:
         remove(files, self._root)

@@ -23,6 +23,7 @@ from afterwards._domain.tasks import (
     TaskState,
     WorkerInfo,
 )
+from afterwards._store.keys import KeepAnswer, KeyCommand
 
 
 class Stored(Protocol):
@@ -51,6 +52,7 @@ class Accept(msgspec.Struct, frozen=True, kw_only=True):
     files: Sequence[Stored] = ()
     functions: Sequence[tuple[str, str]] = ()  # (name, signature) of functions seen for the first time
     late: bool = False  # the task before may have ended already: tasks are added one by one, as on a WebSocket
+    key: KeepAnswer | None = None  # what the client will be told, under its idempotency key; KeyLost: nothing is stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,7 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescue:
-    """End a worker that is dead or silent and free what it held. Answer: list[Rescued].
+    """End a worker that is dead or silent and free the tasks and keys it held. Answer: list[Rescued].
 
     Of two that rescue the same worker, one gets None for an answer.
     """
@@ -148,7 +150,21 @@ class Prune:
     limit: int
 
 
-Command = Accept | ClaimTasks | Settle | Tell | LetGo | Register | Know | Renew | Stopping | Rescue | RunAgain | Prune
+Command = (
+    Accept
+    | ClaimTasks
+    | Settle
+    | Tell
+    | LetGo
+    | Register
+    | Know
+    | Renew
+    | Stopping
+    | Rescue
+    | RunAgain
+    | Prune
+    | KeyCommand
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +279,7 @@ class Store(Protocol):
     def submit(self, command: Command, reply: Reply) -> None:
         """Hand over a command from any thread; its answer is delivered when it is on stable storage.
 
-        Delivered exceptions: LeaseLost, BrokenRule, StorageFull, StorageUnsure, StoreBusy, Stopped.
+        Delivered exceptions: LeaseLost, KeyLost, BrokenRule, StorageFull, StorageUnsure, StoreBusy, Stopped.
         """
         ...
 
@@ -319,7 +335,7 @@ class Store(Protocol):
         ...
 
     def workers(self) -> list[WorkerInfo]:
-        """Return every worker that has not been ended, and, with an empty `boot`, unknown ones that hold tasks."""
+        """Return every worker that has not been ended, and, with an empty `boot`, unknown ones that hold something."""
         ...
 
     def health(self) -> str | None:

@@ -122,7 +122,7 @@ class Reads:
         return {id for (id,) in self._rows("known_files", ids=msgspec.json.encode(list(ids)).decode())}
 
     def workers(self) -> list[WorkerInfo]:
-        """Return every worker that has not been ended, and, with an empty `boot`, unknown ones that hold tasks."""
+        """Return every worker that has not been ended, and, with an empty `boot`, unknown ones that hold something."""
         return [
             WorkerInfo(
                 id=id,
