@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any
 
+import apsw
 import httpx
 import pytest
 from fastapi import APIRouter, Body, Depends, FastAPI, Form, HTTPException, Request, Response, UploadFile
@@ -15,8 +17,11 @@ from starlette.background import BackgroundTask
 from afterwards import BackgroundTasks
 from afterwards._domain.keys import KEPT
 from afterwards._engine.clock import SystemClock
+from afterwards._store.sqlite.store import SqliteStore
+from afterwards._web import system
 from afterwards._web.problems import problem
 from afterwards.errors import KeyInUse, KeyReused
+from store.faults import FaultyDisk, disk_error
 from support import work
 from support.proxy import losing
 from support.server import serving
@@ -79,6 +84,7 @@ def test_the_same_request_again_gets_the_same_answer_and_no_second_task(site: Si
         return {"order": order}
 
     first = client.post("/", json={"n": 5}, headers=KEY)
+    client.cookies.clear()  # with the cookies of the answer it would be another caller
     again = client.post("/", json={"n": 5}, headers=BARE)
 
     assert first.status_code == 202
@@ -332,7 +338,8 @@ def test_where_nothing_was_stored_the_key_is_free(new_site, ends):
 
     with client_of(site) as client:
         query = "x" if ends == "is not valid" else "1"
-        failed = [client.post(f"/?n={query}", headers=KEY) for _ in range(2)]
+        alone = {**KEY, "Connection": "close"}  # a server closes the connection of a request that raised
+        failed = [client.post(f"/?n={query}", headers=alone) for _ in range(2)]
         failing.clear()
         first = client.post("/?n=2", headers=KEY)
 
@@ -464,6 +471,48 @@ async def test_a_request_that_is_cancelled_frees_its_key(site: Site):
 
     assert (again.status_code, is_replay(again)) == (200, False)
     assert len(site.rows()) == 1
+
+
+def test_a_commit_that_nobody_knows_of_is_found_out_by_the_next_try(new_site, monkeypatch: pytest.MonkeyPatch):
+    """503 says: unknown. The same key again says which: there with its answer, or done now; never twice."""
+    disk = FaultyDisk("keys")
+    disk.once = True
+    monkeypatch.setattr(system, "SqliteStore", partial(SqliteStore, vfs=disk.name))
+    site: Site = new_site()
+
+    @site.app.post("/")
+    async def endpoint(n: int, tasks: BackgroundTasks) -> str:
+        if n not in failed:
+            failed.add(n)
+            disk.plan["sync", "-wal"] = disk_error(apsw.SQLITE_IOERR_FSYNC)
+        return tasks.add_task(work.note, n).id
+
+    failed: set[int] = set()
+    with client_of(site) as client:
+        for n in range(5):
+            unsure = post_order(client, n)
+            assert (unsure.status_code, unsure.headers["retry-after"]) == (503, "1")
+            assert insist_on_order(client, n).json() == post_order(client, n).json()
+
+    assert disk.raised == 5
+    assert sorted(row.arguments for row in site.settled(5)) == [f"[[{n}],{{}}]" for n in range(5)]
+    assert sorted(work.journal) == list(range(5))
+
+
+def post_order(client: httpx.Client, n: int) -> httpx.Response:
+    return client.post("/", params={"n": n}, headers={"Idempotency-Key": f"order-{n}"})
+
+
+def insist_on_order(client: httpx.Client, n: int) -> httpx.Response:
+    answers: list[httpx.Response] = []
+
+    def is_done() -> bool:
+        answers.append(post_order(client, n))
+        assert answers[-1].status_code in (200, 409, 503), answers[-1].text
+        return answers[-1].status_code == 200
+
+    until(is_done)
+    return answers[-1]
 
 
 def test_a_key_can_be_given_to_a_route_of_ours(new_site):

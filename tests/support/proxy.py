@@ -1,4 +1,4 @@
-"""A proxy that loses answers: each request reaches the server, and its client's connection is reset in place of a reply."""
+"""A proxy that loses answers: a request reaches the server, and its client's connection is reset instead of a reply."""
 
 import select
 import socket
