@@ -107,6 +107,7 @@ class Gathering:
         finally:
             if self.slot is not None:
                 await self.slot.leave()
+                self.slot = None
         # The two would keep each other, and the response, until the garbage collector comes by.
         self.response = self._injected = None
 

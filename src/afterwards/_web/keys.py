@@ -285,15 +285,15 @@ def _watch_form(request: Request, slot: Slot) -> None:
 
     async def watched(**limits: Any) -> FormData:
         form = await get_form(**limits)
-        if slot.fingerprint is None:
-            slot.fingerprint = await _of_form(request.scope, form)
-            if slot.is_answered:
-                try:
-                    response = slot.replay(slot.fingerprint)
-                except KeyReused as error:
-                    response = problem(error, request.scope["path"])
-                await form.close()
-                raise _Known(response)
+        vars(request).pop("_get_form", None)  # once is enough, and the two would keep each other
+        slot.fingerprint = await _of_form(request.scope, form)
+        if slot.is_answered:
+            try:
+                response = slot.replay(slot.fingerprint)
+            except KeyReused as error:
+                response = problem(error, request.scope["path"])
+            await form.close()
+            raise _Known(response)
         return form
 
     request._get_form = watched  # type: ignore[method-assign]
