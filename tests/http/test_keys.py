@@ -17,6 +17,7 @@ from starlette.background import BackgroundTask
 from afterwards import BackgroundTasks
 from afterwards._domain.keys import KEPT
 from afterwards._engine.clock import SystemClock
+from afterwards._store.sqlite import writer
 from afterwards._store.sqlite.store import SqliteStore
 from afterwards._web import system
 from afterwards._web.problems import problem
@@ -476,7 +477,7 @@ async def test_a_request_that_is_cancelled_frees_its_key(site: Site):
 def test_a_commit_that_nobody_knows_of_is_found_out_by_the_next_try(new_site, monkeypatch: pytest.MonkeyPatch):
     """503 says: unknown. The same key again says which: there with its answer, or done now; never twice."""
     disk = FaultyDisk("keys")
-    disk.once = True
+    monkeypatch.setattr(writer, "REOPEN", 0.05)
     monkeypatch.setattr(system, "SqliteStore", partial(SqliteStore, vfs=disk.name))
     site: Site = new_site()
 
@@ -492,9 +493,11 @@ def test_a_commit_that_nobody_knows_of_is_found_out_by_the_next_try(new_site, mo
         for n in range(5):
             unsure = post_order(client, n)
             assert (unsure.status_code, unsure.headers["retry-after"]) == (503, "1")
+            assert post_order(client, n).status_code == 503  # it fails until it is mended
+            disk.plan.clear()
             assert insist_on_order(client, n).json() == post_order(client, n).json()
 
-    assert disk.raised == 5
+    assert disk.raised >= 5
     assert sorted(row.arguments for row in site.settled(5)) == [f"[[{n}],{{}}]" for n in range(5)]
     assert sorted(work.journal) == list(range(5))
 
