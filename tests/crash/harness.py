@@ -69,10 +69,11 @@ class Harness:
         self.data.close()
         os.close(self._ledger)
 
-    def start(self, **environment: str) -> Program:
+    def start(self, *arguments: str, **environment: str) -> Program:
         server = Program(
             "uvicorn",
             self.app,
+            *arguments,
             "--port=0",
             "--log-level=info",
             "--no-access-log",

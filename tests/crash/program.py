@@ -1,5 +1,6 @@
 """The server that is killed. What is set in CRASH_* makes it die at a named point, or lose its lease sooner."""
 
+import asyncio
 import os
 import signal
 from typing import Any
@@ -87,3 +88,11 @@ async def poison(key: str, tasks: BackgroundTasks) -> str:
 @app.post("/hold", status_code=202)
 async def hold(key: str, gate: str, tasks: BackgroundTasks) -> str:
     return tasks.add_task(work.hold, key, gate).id
+
+
+@app.post("/gated", status_code=202)
+async def gated(key: str, gate: str, tasks: BackgroundTasks) -> str:
+    """Take until a file appears to be answered."""
+    work.tell("entered", key, os.getpid())
+    await asyncio.to_thread(work.wait_for, gate)
+    return tasks.add_task(work.plain, key, 0.0).id

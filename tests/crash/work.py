@@ -56,8 +56,12 @@ def poison(key: str) -> None:
 def hold(key: str, gate: str) -> str:
     """Last until a file appears."""
     tell("start", key, os.getpid())
-    while not os.path.exists(gate):
-        time.sleep(0.01)
+    wait_for(gate)
     found = digest(key, b"")
     tell("end", key, os.getpid(), found)
     return found
+
+
+def wait_for(gate: str) -> None:
+    while not os.path.exists(gate):
+        time.sleep(0.01)

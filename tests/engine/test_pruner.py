@@ -14,7 +14,8 @@ from afterwards._engine.intake import Intake
 from afterwards._engine.pruner import MOST, ROUND, SOON, Pruner
 from afterwards._files.staging import Staging
 from afterwards._files.stored import StoredFile, digest_of, path_of
-from afterwards._store.contract import Reply
+from afterwards._store.contract import Reply, ask
+from afterwards._store.keys import KeepAnswer, PruneKeys
 from afterwards.errors import StorageFull
 from engine import jobs
 from engine.rig import Rig
@@ -173,3 +174,27 @@ async def test_files_without_a_row_are_swept_once_they_are_old(hands: Rig, prune
     await pruner.round()
 
     assert not path.exists()
+
+
+async def test_expired_answers_go_and_the_pruner_comes_back_for_more(hands: Rig, pruner: Pruner, monkeypatch):
+    """A batch at a time, so that nobody waits behind a day of requests."""
+    monkeypatch.setattr("afterwards._engine.pruner.MOST", 3)
+    for number in range(5):
+        await ask(
+            hands.store,
+            KeepAnswer(
+                id=bytes([number]) * 32,
+                token="",
+                fingerprint=None,
+                status=202,
+                headers=[],
+                body=b"",
+                expires_at=hands.clock.now() + number * SECOND,
+            ),
+        )
+    hands.clock.advance(3.5)
+
+    rounds = [await pruner.round() for _ in range(2)]
+
+    assert rounds == [0.1, ROUND]
+    assert await ask(hands.store, PruneKeys(now=hands.clock.now() + 9 * SECOND, limit=9)) == 1

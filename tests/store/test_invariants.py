@@ -4,6 +4,7 @@ import apsw
 import pytest
 
 from afterwards._domain.tasks import TaskState
+from afterwards._store.keys import TakeKey
 from afterwards._store.sqlite.connection import Database
 from contract.hand import chain, new_task
 
@@ -34,6 +35,11 @@ BROKEN = {
     "a file of a wrong size": """INSERT INTO file (id, size, headers, digest, content, created_at)
                                  VALUES ('x', 5, '[]', 'd', x'00', 1)""",
     "a link to no file": f"INSERT INTO task_file (task, file) VALUES ({RUNNING}, 99999)",
+    "a key that is held and answered": "UPDATE idempotency_key SET status = 202, headers = '[]', expires_at = 1",
+    "a key that is neither": "UPDATE idempotency_key SET worker = NULL, token = NULL",
+    "a key held without a token": "UPDATE idempotency_key SET token = NULL",
+    "a held key that expires": "UPDATE idempotency_key SET expires_at = 1",
+    "a held key with a body": "UPDATE idempotency_key SET body = x'00'",
     "what an unknown worker knows": "INSERT INTO knows VALUES ('nobody', 'f')",
 }
 
@@ -42,6 +48,7 @@ BROKEN = {
 def connection(path, store, hand):
     hand.add(new_task(priority=1), new_task(), *chain({}, {}))
     hand.claim(1)
+    hand.ask(TakeKey(id=b"k", worker="w1", token="t", now=1))
     connection = Database(path).open()
     yield connection
     connection.close()

@@ -39,7 +39,6 @@ from afterwards._engine.teller import Teller
 from afterwards._engine.watchdog import Watchdog
 from afterwards._files.presence import Presence
 from afterwards._store.contract import (
-    Accept,
     CallbackReply,
     Command,
     Know,
@@ -262,8 +261,8 @@ class Engine:
         await asyncio.wait(self._tasks, timeout=CANCEL)
         self._loop.stop()
 
-    def accept(self, command: Accept, reply: Reply) -> None:
-        """Hand tasks to the store, unless this worker has signed off: nobody would free what it was to start."""
+    def accept(self, command: Command, reply: Reply) -> None:
+        """Hand to the store what this worker will hold, unless it has signed off: nobody would free that."""
         with self._gate:
             closed = self._closed
             if not closed:

@@ -18,6 +18,7 @@ from afterwards._engine.context import Call
 from afterwards._engine.engine import Engine
 from afterwards._engine.registry import Known
 from afterwards._store.contract import Accept, CallbackReply, FutureReply, Know, LetGo, Stored, ThreadReply
+from afterwards._store.keys import KeepAnswer
 from afterwards.errors import Stopped, StorageUnsure
 
 log = logging.getLogger("afterwards.engine")
@@ -200,6 +201,7 @@ class Plan:
         self.claims: list[tuple[Claim, Call | None]] = []
         self.held: list[str] = []
         self.tasks: list[NewTask] = []
+        self.key: KeepAnswer | None = None  # what the client will be told, to be stored with the tasks
         self._drafts = drafts
         now = engine.clock.now()
         sequence = drafts[0].id if len(drafts) > 1 else None
@@ -268,7 +270,7 @@ class Plan:
         """Return the command that stores the plan, to be handed to the store at once."""
         self._submitted = True
         functions = self._engine.registry.unsaved([draft.known.name for draft in self._drafts])
-        return Accept(tasks=self.tasks, files=files, functions=functions, late=late)
+        return Accept(tasks=self.tasks, files=files, functions=functions, late=late, key=self.key)
 
     def start(self) -> None:
         """Start what is on record as running and let go of what was held. Safe from any thread; once is enough."""

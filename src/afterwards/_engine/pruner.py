@@ -1,4 +1,4 @@
-"""Deletes tasks that ended long ago, and the files nothing refers to any more.
+"""Deletes tasks that ended long ago, the files nothing refers to any more, and answers that have expired.
 
 Rows go first and bytes afterwards, so that no row ever names a file that is not there. It also removes what dead
 processes left in staging, and that before anything else: it needs no room, so a full disk gets some back by itself.
@@ -18,6 +18,7 @@ from afterwards._files.holding import sweep_holds
 from afterwards._files.presence import Presence
 from afterwards._files.sweep import Swept, remove, sweep_files, sweep_staging
 from afterwards._store.contract import Prune, Pruned, Store, ask
+from afterwards._store.keys import PruneKeys
 
 log = logging.getLogger("afterwards.engine")
 
@@ -60,9 +61,10 @@ class Pruner:
             ),
         )
         await asyncio.to_thread(remove, pruned.files, self._root)
+        keys: int = await ask(self._store, PruneKeys(now=now, limit=MOST))
         if pruned.tasks or pruned.files:
             log.info("pruned %d tasks and %d files", pruned.tasks, len(pruned.files))
-        full = MOST in (pruned.tasks, len(pruned.files))
+        full = MOST in (pruned.tasks, len(pruned.files), keys)
         if pruned.tasks < MOST:
             self._since = (before, failed_before)
         return SOON if full or not swept else ROUND

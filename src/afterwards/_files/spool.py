@@ -14,6 +14,7 @@ from typing import Any
 from afterwards._domain.ids import new_id
 from afterwards._files.disk import honest_errors
 from afterwards._files.staging import INLINE_BYTES, StagedFile, Staging
+from afterwards._files.stored import digest_of
 
 REQUEST_BYTES = 4 << 20  # bytes that all files of one request may keep in memory, so that 1,000 files stay small
 
@@ -199,6 +200,12 @@ class Spool(io.BufferedIOBase):
     def few(self) -> bool:
         """Whether `settle` only works in memory."""
         return self._small is not None
+
+    def digest_now(self) -> str:
+        """Return the digest of what has been written so far; more may be. May block."""
+        if self._closed:
+            raise ValueError("digest of closed file")
+        return digest_of(self._small.getvalue()) if self._small is not None else self._on_disk().digest_now()
 
     def settle(self) -> bytes | StagedFile:
         """End the writing and return the content: itself when small, else where it is on disk. May block."""

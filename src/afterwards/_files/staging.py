@@ -127,6 +127,11 @@ class StagedFile(io.BufferedRandom):
         """Never: settling writes."""
         return False
 
+    def digest_now(self) -> str:
+        """Return the digest of what has been written so far; more may be."""
+        self.flush()
+        return self._file.digest(os.fstat(self.fileno()).st_size)
+
     def settle(self) -> "StagedFile":
         """End the writing: from here on the size and the digest are those of the bytes on disk.
 

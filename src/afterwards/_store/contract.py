@@ -24,6 +24,7 @@ from afterwards._domain.tasks import (
     TaskState,
     WorkerInfo,
 )
+from afterwards._store.keys import KeepAnswer, KeyCommand
 
 
 class Stored(Protocol):
@@ -62,6 +63,7 @@ class Accept(msgspec.Struct, frozen=True, kw_only=True):
     files: Sequence[Stored] = ()
     functions: Sequence[tuple[str, str]] = ()  # (name, signature) of functions seen for the first time
     late: bool = False  # the task before may have ended already: tasks are added one by one, as on a WebSocket
+    key: KeepAnswer | None = None  # what the client will be told, under its idempotency key; KeyLost: nothing is stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +134,7 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescue:
-    """End a worker that is dead or silent and free what it held. Answer: list[Rescued].
+    """End a worker that is dead or silent and free the tasks and keys it held. Answer: list[Rescued].
 
     Of two that rescue the same worker, one gets None for an answer.
     """
@@ -195,6 +197,7 @@ Command = (
     | Prune
     | Recount
     | Purge
+    | KeyCommand
 )
 
 
@@ -310,7 +313,7 @@ class Store(Protocol):
     def submit(self, command: Command, reply: Reply) -> None:
         """Hand over a command from any thread; its answer is delivered when it is on stable storage.
 
-        Delivered exceptions: LeaseLost, BrokenRule, StorageFull, StorageUnsure, StoreBusy, Stopped.
+        Delivered exceptions: LeaseLost, KeyLost, BrokenRule, StorageFull, StorageUnsure, StoreBusy, Stopped.
         """
         ...
 
@@ -370,7 +373,7 @@ class Store(Protocol):
         ...
 
     def workers(self) -> list[WorkerInfo]:
-        """Return every worker that has not been ended, and, with an empty `boot`, unknown ones that hold tasks."""
+        """Return every worker that has not been ended, and, with an empty `boot`, unknown ones that hold something."""
         ...
 
     def health(self) -> str | None:

@@ -16,16 +16,17 @@ from starlette.background import BackgroundTasks as StarletteBackgroundTasks
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from afterwards._domain.documents import hidden
 from afterwards._domain.options import CallOptions
 from afterwards._engine.intake import Draft, Plan
 from afterwards._engine.unsaved import UnsavedTask
 from afterwards._files.pending import PendingFile
+from afterwards._web.keys import Slot
 from afterwards._web.parts import refuse_bytes_for_uploads
+from afterwards._web.problems import plain
 from afterwards._web.storing import release
 from afterwards._web.tasks import injected
 from afterwards._web.uploads import keep
-from afterwards.errors import HTTP_STATUS, Stopped, StorageFull, StorageUnsure, StoreBusy, Unstorable
+from afterwards.errors import HTTP_STATUS, KeyLost, Stopped, StorageFull, StorageUnsure, StoreBusy, Unstorable
 
 if TYPE_CHECKING:
     from afterwards._web.system import System
@@ -50,6 +51,7 @@ class Gathering:
         self._after: After | None = None  # once the tasks are stored
         self._last: str | None = None
         self.response: Response | None = None
+        self.slot: Slot | None = None  # of its idempotency key, where it has one
 
     def make(self) -> StarletteBackgroundTasks:
         """Return the object that FastAPI injects for this request."""
@@ -96,11 +98,16 @@ class Gathering:
 
     async def _leave(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """End the request's handler: commit when nothing raised, drop everything when something did."""
-        if error is None and self.response is not None:
-            await self.commit(self.response)
-        else:
-            self._live = True
-            self._drop()
+        try:
+            if error is None and self.response is not None:
+                await self.commit(self.response)
+            else:
+                self._live = True
+                self._drop()
+        finally:
+            if self.slot is not None:
+                await self.slot.leave()
+                self.slot = None
         # The two would keep each other, and the response, until the garbage collector comes by.
         self.response = self._injected = None
 
@@ -123,19 +130,21 @@ class Gathering:
         plan = None
         if self._drafts:
             try:
-                plan = await self._store(held=streamed)
-            except (StorageFull, StorageUnsure, StoreBusy, Stopped) as error:
-                headers = {"Retry-After": "1"}
-                told = hidden(str(error), self.system.hidden_folder)
-                raise HTTPException(HTTP_STATUS[error.code], told, headers=headers) from error
+                plan = await self._store(response, held=streamed)
+            except (StorageFull, StorageUnsure, StoreBusy, Stopped, KeyLost) as error:
+                raise plain(error, self.system.hidden_folder) from error
         if plan is not None or self._unsaved or (streamed and self._injected is not None):
             self._hook(response, plan, own)
 
-    async def _store(self, *, held: bool) -> Plan:
+    async def _store(self, response: Response, *, held: bool) -> Plan:
+        key = None if self.slot is None else await self.slot.part(response, self._links())
         plan = self.system.intake.plan(self._drafts, held=held)
+        plan.key = key
         self._last = self._drafts[-1].id  # what is added later, by a stream or an exit, comes after it
         files, self._files = self._files, []
         await self.system.storing.store(plan, files)
+        if self.slot is not None:
+            self.slot.kept()
         return plan
 
     def _store_now(self, draft: Draft) -> None:
@@ -184,11 +193,14 @@ class Gathering:
         response.background = after
         if isinstance(injected, StarletteBackgroundTasks):
             injected.after = after  # type: ignore[attr-defined]  # ours has it; FastAPI's takes it like any object
-        for draft in self._drafts[:MOST_LINKS]:
-            link = f'<{self.system.href(scope, draft.id)}>; rel="status"'
+        for link in self._links():
             after.put_link(response, link)
         # Whatever becomes of the response, the request's own stack is left when it is over.
         scope["fastapi_inner_astack"].callback(after.start)
+
+    def _links(self) -> list[str]:
+        scope = self._connection.scope
+        return [f'<{self.system.href(scope, draft.id)}>; rel="status"' for draft in self._drafts[:MOST_LINKS]]
 
     def _drop(self) -> None:
         self._drafts = []

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 import fastapi
-from fastapi import routing
+from fastapi import params, routing
 from fastapi.dependencies import utils
 from fastapi.dependencies.models import Dependant
 from starlette.background import BackgroundTasks as StarletteBackgroundTasks
@@ -60,13 +60,14 @@ collecting: ContextVar[Collector | None] = ContextVar("afterwards_collecting", d
 class Route:
     """What is known of a route before its first request."""
 
-    __slots__ = ("_dependant", "_ours", "_single_files", "_uses", "told")
+    __slots__ = ("_dependant", "_ours", "_single_files", "_takes_form", "_uses", "told")
 
     def __init__(self, dependant: Dependant) -> None:
         self._dependant = dependant
         self._uses: bool | None = None
         self._ours: bool | None = None
         self._single_files: frozenset[str] | None = None
+        self._takes_form: bool | None = None
         self.told: set[str] = set()  # fields of which files were dropped, and the log says so
 
     def uses(self) -> bool:
@@ -86,6 +87,13 @@ class Route:
         if self._single_files is None:
             self._single_files = single_files(_flat(self._dependant))
         return self._single_files
+
+    def takes_form(self) -> bool:
+        """Tell whether FastAPI reads its body as a form."""
+        if self._takes_form is None:
+            fields = [field for one in _flat(self._dependant) for field in one.body_params]
+            self._takes_form = any(isinstance(field.field_info, params.Form) for field in fields)
+        return self._takes_form
 
     def _look(self) -> None:
         found = [one for one in _flat(self._dependant) if one.background_tasks_param_name]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +23,7 @@ from afterwards.errors import (
     Error,
     FileHeld,
     InvalidRequest,
+    KeyInUse,
     RangeRefused,
     TaskFailed,
     TaskOpen,
@@ -78,9 +79,14 @@ def problem(error: Error, instance: str, *, hide: str = "") -> Response:
         headers["WWW-Authenticate"] = error.challenge
     if isinstance(error, RangeRefused):
         headers["Content-Range"] = f"bytes */{error.size}"
-    if isinstance(error, TaskOpen | FileHeld) or status == 503:
+    if isinstance(error, TaskOpen | FileHeld | KeyInUse) or status == 503:
         headers["Retry-After"] = "1"
     return Response(msgspec.json.encode(document), status, headers, MEDIA_TYPE)
+
+
+def plain(error: Error, hide: str) -> HTTPException:
+    """Turn an error met by an endpoint of the application into what FastAPI answers, to be tried again."""
+    return HTTPException(HTTP_STATUS[error.code], hidden(str(error), hide), headers={"Retry-After": "1"})
 
 
 class ProblemRoute(APIRoute):

@@ -14,9 +14,9 @@ from afterwards._files.pending import PendingFile
 from afterwards._files.promotion import demote, promote
 from afterwards._files.recent import Recent
 from afterwards._files.stored import StoredFile
-from afterwards.errors import Stopped, StorageFull, StoreBusy
+from afterwards.errors import KeyLost, Stopped, StorageFull, StoreBusy
 
-_NOT_STORED = (StorageFull, StoreBusy, Stopped)
+_NOT_STORED = (StorageFull, StoreBusy, Stopped, KeyLost)
 
 
 class Storing:
@@ -36,7 +36,7 @@ class Storing:
         """Store a plan.
 
         Raises:
-            StorageFull, StorageUnsure, StoreBusy, Stopped: See `Intake.store`.
+            StorageFull, StorageUnsure, StoreBusy, Stopped, KeyLost: See `Intake.store`.
         """
         if not files:
             return await self._intake.store(plan)

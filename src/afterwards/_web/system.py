@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from afterwards._files.stored import StoredFile
 from afterwards._store.sqlite.store import SqliteStore
 from afterwards._web.collecting import Gathering
 from afterwards._web.injection import Handler, Route, collecting
+from afterwards._web.keys import HEADER, Keys
 from afterwards._web.parts import warn_of_dropped
 from afterwards._web.receiving import Reception
 from afterwards._web.storing import Storing, release
@@ -80,6 +82,7 @@ class System:
                 self.store = store
                 self.staging = Staging(self.root, engine.worker)
                 self.intake = Intake(engine)
+                self.keys = Keys(engine, key, self.hidden_folder)
                 self.storing = Storing(self.root, self.intake)
                 self.unsaved = Unsaved(engine.clock)
                 engine.start(loop)
@@ -163,7 +166,9 @@ class System:
     async def request(self, request: Request, handler: Handler, route: Route) -> Response:
         """Answer a request of an app of ours."""
         scope = request.scope
-        if not route.uses() and not scope["app"].dependency_overrides:
+        plain = not route.uses() and not scope["app"].dependency_overrides
+        # Such an endpoint can only queue what its response carries: a key is looked for where the method is not GET.
+        if plain and (scope["method"] == "GET" or not _looks(scope)[1]):
             response = await handler(request)
             if response.background is None:
                 return response
@@ -172,8 +177,11 @@ class System:
             return response
         gathering = await self._gather(request, route)
         token = collecting.set(gathering)
+        is_form, is_keyed = _looks(scope)
+        if is_keyed:
+            handler = partial(self.keys.answer, handler, route, gathering)
         try:
-            if _is_form(scope):
+            if is_form:
                 with Reception(self.staging, request):
                     response = await handler(request)
                 warn_of_dropped(request, route.single_files(), route.told)
@@ -268,8 +276,12 @@ class System:
         return reopen(msgspec.convert(row, StoredFile, from_attributes=True), self.root)
 
 
-def _is_form(scope: Any) -> bool:
-    for name, value in scope["headers"]:  # noqa: SIM110 - a generator would take twice the time
-        if name == b"content-type" and b"multipart/" in value.lower():
-            return True
-    return False
+def _looks(scope: Any) -> tuple[bool, bool]:
+    """Tell whether a request's body is a form with files, and whether the request has an idempotency key."""
+    is_form = is_keyed = False
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            is_form = b"multipart/" in value.lower()
+        elif name == HEADER:
+            is_keyed = True
+    return is_form, is_keyed

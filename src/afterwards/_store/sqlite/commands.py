@@ -17,6 +17,8 @@ from afterwards._domain.ids import random_bytes
 from afterwards._domain.tasks import AttemptState, Claim, Failure, NewTask, Note, Settlement, TaskState
 from afterwards._store import contract
 from afterwards._store.contract import Command
+from afterwards._store.keys import KeepAnswer
+from afterwards._store.sqlite import keys
 from afterwards._store.sqlite.sql import QUERIES
 from afterwards.errors import LeaseLost
 
@@ -30,7 +32,7 @@ def one_statement(commands: Sequence[Command]) -> bool:
     claims = 0
     for command in commands:
         if isinstance(command, contract.Accept):
-            if any(task.files for task in command.tasks):
+            if command.key is not None or any(task.files for task in command.tasks):
                 return False
         elif isinstance(command, contract.ClaimTasks):
             claims += 1
@@ -83,6 +85,7 @@ class _Batch:
         self._tasks: list[NewTask] = []
         self._files: list[tuple[contract.Stored, int]] = []
         self._late: list[str] = []
+        self._answers: list[KeepAnswer] = []
 
     def add(self, command: Command) -> bool:
         """Take a command in; False when it is of another kind."""
@@ -96,6 +99,8 @@ class _Batch:
                 self._tasks += command.tasks
                 self._functions += command.functions
                 self._files += [(file, command.tasks[0].created_at) for file in command.files]
+                if command.key is not None:
+                    self._answers.append(command.key)
                 if command.late:
                     self._late += [task.id for task in command.tasks]
                 self.work |= command.late or any(task.state in _CLAIMABLE for task in command.tasks)
@@ -131,6 +136,7 @@ class _Batch:
 
         Raises:
             LeaseLost: One of the attempts no longer holds its lease. Nothing was stored.
+        KeyLost: One of the keys is another request's by now. Nothing may be stored.
             apsw.ConstraintError: One of the commands breaks a rule. Nothing was stored.
         """
         lists = {
@@ -160,6 +166,8 @@ class _Batch:
         links = [(task.id, file) for task in self._tasks for file in task.files]
         if links:
             connection.execute(QUERIES["link_files"], {"links": _json(links)})
+        for answer in self._answers:
+            keys.keep_answer(connection, answer)
 
     def _changes(self) -> int:
         """Return how many rows change if no trigger frees a task behind another: if more do, there is work."""
@@ -251,6 +259,7 @@ def _rescue(connection: apsw.Connection, command: contract.Rescue) -> list[contr
     if batch.used:
         batch.write(connection)
     connection.execute(QUERIES["let_go_all"], {"worker": command.worker, "now": command.now})
+    keys.free_keys(connection, command.worker)
     connection.execute(QUERIES["delete_worker"], {"worker": command.worker})
     return [
         contract.Rescued(id=held.id, name=held.name, attempt=held.attempt, state=settlement.state)
@@ -322,6 +331,7 @@ _ALONE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
     contract.Prune: _prune,
     contract.Recount: _recount,
     contract.Purge: _purge,
+    **keys.ALONE,
 }
 
 _QUEUEING = frozenset({contract.LetGo, contract.RunAgain, contract.Rescue})

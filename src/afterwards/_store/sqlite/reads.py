@@ -145,7 +145,7 @@ class Reads:
         return tasks, files, size
 
     def workers(self) -> list[WorkerInfo]:
-        """Return every worker that has not been ended, and, with an empty `boot`, unknown ones that hold tasks."""
+        """Return every worker that has not been ended, and, with an empty `boot`, unknown ones that hold something."""
         return [
             WorkerInfo(
                 id=id,

@@ -86,7 +86,8 @@ class Session:
         except DISK_ERRORS as error:
             raise StorageUnsure(
                 f"the disk that holds {path} failed while storing ({error}); whether it was stored is unknown. "
-                "Look whether its task exists before sending it again, when /health is well."
+                "When /health is well, send it again with the same Idempotency-Key; without a key, look first whether "
+                "its task exists."
             ) from error
         except BaseException:
             self._roll_back()

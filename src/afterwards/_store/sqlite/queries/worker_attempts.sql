@@ -5,4 +5,6 @@ SELECT json_object('stopped', json(iif(worker.stopped_at IS NULL, 'false', 'true
                     'interruptions', interruptions, 'max_interruptions', max_interruptions))
              FROM task WHERE task.worker = :worker AND state = 'running')))
   FROM (SELECT :worker AS id) AS wanted LEFT JOIN worker ON worker.id = wanted.id
- WHERE worker.id IS NOT NULL OR EXISTS (SELECT 1 FROM task WHERE task.worker = :worker);
+ WHERE worker.id IS NOT NULL
+    OR EXISTS (SELECT 1 FROM task WHERE task.worker = :worker)
+    OR EXISTS (SELECT 1 FROM idempotency_key WHERE idempotency_key.worker = :worker);
