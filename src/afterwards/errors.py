@@ -255,6 +255,76 @@ class InvalidRequest(Error):
     code = "invalid_request"
 
 
+class UnknownFile(Error):
+    """No file has this id."""
+
+    code = "unknown_file"
+
+    def __init__(self, *, file: str) -> None:
+        super().__init__(
+            f"no file has the id {file!r}. It was never stored, or it was deleted with the tasks it belonged to when "
+            "they had been kept long enough."
+        )
+
+
+class FileHeld(Error):
+    """The file is held back until it has been scanned."""
+
+    code = "file_held"
+
+    def __init__(self, *, file: str) -> None:
+        super().__init__(f"file {file} is held back until it has been scanned. Ask again in a while.")
+
+
+class FileInfected(Error):
+    """The file was found to be infected, and nobody gets it."""
+
+    code = "file_infected"
+
+    def __init__(self, *, file: str) -> None:
+        super().__init__(
+            f"a scan found file {file} to be infected, so it is given to nobody. If you think that is wrong, ask the "
+            "one who runs this service."
+        )
+
+
+class TooManyArtifacts(Error):
+    """An attempt made more files than one attempt can."""
+
+    code = "too_many_artifacts"
+
+    def __init__(self, *, most: int) -> None:
+        super().__init__(
+            f"this attempt made more than {most:,} files, which is the most that one can. "
+            "Put them into an archive, or divide the work among several tasks."
+        )
+
+
+class AttemptEnded(Error):
+    """Code of a task makes a file after the attempt it belongs to has ended."""
+
+    code = "attempt_ended"
+
+    def __init__(self, *, what: str) -> None:
+        super().__init__(
+            f"{what} cannot be had, because the attempt that this code is part of has ended. "
+            "Wait for the task's threads before it returns."
+        )
+
+
+class UnusableArtifact(Error):
+    """A path that a task returned cannot become a file of its result."""
+
+    code = "unusable_artifact"
+
+    def __init__(self, *, path: object, problem: str) -> None:
+        super().__init__(
+            f"{path}, which the task returned, cannot become a file of its result: {problem}. Write the file "
+            "below workdir() and return its path, or write it with output(); return str(path) if the path itself is "
+            "the result."
+        )
+
+
 class AdminOnly(Error):
     """Only an admin may ask this, and the request does not show that it comes from one."""
 
@@ -298,6 +368,12 @@ HTTP_STATUS: dict[str, int] = {
     "task_open": 409,
     "task_not_stored": 409,
     "invalid_request": 422,
+    "unknown_file": 404,
+    "file_held": 409,
+    "file_infected": 403,
+    "too_many_artifacts": 500,
+    "attempt_ended": 500,
+    "unusable_artifact": 500,
     "admin_only": 401,
     "admin_not_configured": 403,
 }

@@ -24,8 +24,10 @@ from starlette.websockets import WebSocket
 
 from afterwards._domain.options import PLAIN_CALL
 from afterwards._engine.engine import Settings
+from afterwards._engine.files import File
 from afterwards._web import injection, uploads
 from afterwards._web.access import Access
+from afterwards._web.artifacts import answer_missing_files
 from afterwards._web.injection import Handler, Route
 from afterwards._web.routes import add_routes
 from afterwards._web.system import System
@@ -113,6 +115,7 @@ class Afterwards:
         if self._system.host is None:
             self._system.host = app
             add_routes(app, self._system, self._access.guard(), docs=self._docs)
+            answer_missing_files(app, self._system)
 
     def _bind(self, app: FastAPI) -> None:
         _refuse_early_routes(app)
@@ -164,6 +167,18 @@ class Afterwards:
     def enqueue_blocking(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Handle:
         """Do the same from code that is not `async`."""
         return self._system.enqueue_blocking(func, args, kwargs, PLAIN_CALL)
+
+    async def file(self, id: str) -> File:
+        """Return a stored file by its id: what another task made, or an upload. A task can take it without a copy.
+
+        Raises:
+            UnknownFile: There is none. An endpoint that lets this through answers 404.
+        """
+        return await self._system.file(id)
+
+    def file_blocking(self, id: str) -> File:
+        """Do the same from code that is not `async`."""
+        return self._system.engine.shelf.find(id)
 
     async def start(self) -> None:
         """Open the data directory and start the engine, with `async def` tasks on the running loop.

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from afterwards._domain.files import FileRole
 from afterwards._domain.tasks import FINAL, AttemptRow, AttemptState, Failure, FileRow, TaskRow, TaskState
 from afterwards._domain.values import to_plain
 from afterwards.errors import DamagedArguments
@@ -36,9 +37,11 @@ class FileDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     name: str | None
+    href: str
     size: int
-    type: str | None
+    type: str | None  # as its bytes say, else as its sender or its maker said
     digest: str
+    role: FileRole
 
 
 class AttemptDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +116,7 @@ def document(
 
     error = error_of(row.error)
     try:
-        result = None if row.result is None else to_plain(row.result)
+        result = None if row.result is None else plain_result(row, base=base)
     except DamagedArguments as damaged:
         result, error = None, Failure(type=damaged.code, message=str(damaged))
     shown: list[AttemptDocument] | msgspec.UnsetType = msgspec.UNSET
@@ -136,13 +139,22 @@ def document(
         finished_at=None if row.finished_at is None else moment(row.finished_at),
         result=result,
         error=error,
-        files=[_file(one) for one in row.files],
+        files=[_file(one, base) for one in row.files],
         sequence=row.sequence,
         durable=durable,
         waiting_for=waiting_for(row),
         links=LinksDocument(self=own, events=f"{own}/events", result=f"{own}/result"),
         attempts=shown,
     )
+
+
+def plain_result(row: TaskRow, *, base: str) -> object:
+    """What a task returned as plain JSON, each file in it as its document. Raises DamagedArguments."""
+    shown = {}
+    for one in row.files if '"$stored"' in (row.result or "") else ():
+        shown[one.id] = msgspec.to_builtins(_file(one, base))
+        del shown[one.id]["role"]
+    return to_plain(row.result or "null", shown)
 
 
 def moment(time: int) -> str:
@@ -202,8 +214,16 @@ def _attempt(row: AttemptRow, error: Failure | None) -> AttemptDocument:
     )
 
 
-def _file(row: FileRow) -> FileDocument:
-    return FileDocument(id=row.id, name=row.name, size=row.size, type=row.content_type, digest=row.digest)
+def _file(row: FileRow, base: str) -> FileDocument:
+    return FileDocument(
+        id=row.id,
+        name=row.name,
+        href=f"{base}/files/{row.id}",
+        size=row.size,
+        type=row.type or row.content_type,
+        digest=row.digest,
+        role=row.role,
+    )
 
 
 def schema(kind: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from afterwards._domain.attempts import SECOND
 from afterwards._engine.clock import Clock
 from afterwards._files.presence import Presence
+from afterwards._files.removal import sweep_work
 from afterwards._files.sweep import remove, sweep_files, sweep_staging
 from afterwards._store.contract import Prune, Pruned, Store, ask
 
@@ -45,6 +46,9 @@ class Pruner:
     def _sweep(self, files: Sequence[str], now: int) -> None:
         remove(files, self._root)
         swept = list(sweep_staging(self._root, self._presence.lives))
+        left = list(sweep_work(self._root, self._presence.lives))
+        if left:
+            log.info("removed the work folders of %d processes that have ended", len(left))
         self._presence.sweep({worker.id for worker in self._store.workers()})
         if now >= self._next_sweep:  # looks at every file there is
             swept += sweep_files(self._root, lambda ids: self._store.known_files(ids), now=now / SECOND)

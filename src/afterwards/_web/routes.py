@@ -15,10 +15,9 @@ from fastapi import FastAPI, Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from afterwards._domain.documents import TaskDocument, failure, hidden
+from afterwards._domain.documents import TaskDocument, failure, hidden, plain_result
 from afterwards._domain.ids import is_id
 from afterwards._domain.tasks import FINAL, TaskState
-from afterwards._domain.values import to_plain
 from afterwards._engine.engine import Engine
 from afterwards._store.contract import Filter, RunAgain, ask
 from afterwards._web import events
@@ -128,8 +127,8 @@ class Routes:
         engine = self._system.engine
         return await events.stream(Source(self._system, engine, id), engine, view, header or query)
 
-    async def result(self, id: str, if_none_match: IfNoneMatch = None) -> Response:
-        """Return what the task returned, as plain JSON; a conflict while it has not, or will not."""
+    async def result(self, id: str, request: Request, if_none_match: IfNoneMatch = None) -> Response:
+        """Return what the task returned, as plain JSON, files as their documents; a conflict while it has not."""
         found = await Source(self._system, self._system.engine, id).find()
         row = found.row
         if row.state not in FINAL:
@@ -138,7 +137,8 @@ class Routes:
             raise TaskFailed(task=id, name=row.name, state=row.state.value, failure=failure(row.error))
         if not found.durable:
             raise TaskNotStored(task=id, problem="what it returned was not kept")
-        return _tagged(msgspec.json.encode(to_plain(row.result or "null")), if_none_match, {})
+        shown = plain_result(row, base=self.view(request).base)
+        return _tagged(msgspec.json.encode(shown), if_none_match, {})
 
     async def tasks(
         self,
