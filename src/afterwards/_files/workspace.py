@@ -172,10 +172,10 @@ class Workspace:
                 for start in range(0, len(todo), BATCH):
                     batch: list[PendingFile] = []
                     try:
-                        for one in todo[start : start + BATCH]:
-                            batch.append(self._take(one))
+                        for made in todo[start : start + BATCH]:
+                            batch.append(self._take(made))
                             batch[-1].hold()
-                        files += promote(batch, self._shop.root)
+                        files += promote(batch, self._shop.root, disk=DISK)
                         pending += batch
                     except BaseException:
                         for one in batch:
@@ -270,8 +270,12 @@ class Workspace:
             target = staging.folder / f"{id}.part"
             DISK.make_folder(staging.folder.parent)
             DISK.make_folder(staging.folder)
-            os.rename(name, target, src_dir_fd=folder)
-            return staging.adopt(target, id=id)
+            try:
+                os.rename(name, target, src_dir_fd=folder)
+                return staging.adopt(target, id=id)
+            except OSError as error:
+                if error.errno != errno.EXDEV:  # somebody has given the work folders a disk of their own
+                    raise
         copied = Copied(file, staging)
         copied.id = id
         return copied
