@@ -424,6 +424,31 @@ async def test_a_settlement_that_the_database_could_not_take_is_offered_again_wi
     is_clean(faulty, row)
 
 
+async def test_files_of_a_commit_that_nobody_knows_the_end_of_are_left_to_the_sweep(faulty: Rig, disk: FaultyDisk):
+    """The lease is lost when it is offered again; but the first commit may still be there after a crash."""
+    id = queue(faulty, makers.hold_with_files)
+    faulty.claimer.hint()
+    await faulty.claimer.round()
+    await faulty.begun(jobs.begun)
+    disk.once = True
+    disk.plan["sync", "-wal"] = disk_error(1034)
+    jobs.gate.set()
+    async with asyncio.timeout(jobs.DEADLINE):
+        while not disk.raised or faulty.store.health() is not None:
+            await asyncio.sleep(0.01)
+    ask_blocking(faulty.store, Rescue(worker=faulty.engine.worker, now=faulty.clock.now(), reason="a test"))
+
+    async with asyncio.timeout(jobs.DEADLINE):
+        while faulty.runner._unsettled:
+            faulty.clock.advance(1)
+            await faulty.engine._again.round()
+            await asyncio.sleep(0.01)
+
+    faulty.runner._publisher.close()
+    assert faulty.row(id).files == []
+    assert len(on_disk(faulty.root)) == 1
+
+
 class Failing(Disk):
     """The real disk, one call of which fails as the system would, at a time of our choosing."""
 
