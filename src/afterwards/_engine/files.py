@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import msgspec
-from pydantic_core import core_schema
+from pydantic_core import SchemaSerializer, core_schema
 
 from afterwards._domain.files import FileValue, Verdict
 from afterwards._domain.ids import is_id
@@ -44,6 +44,11 @@ class File(FileValue):
     """
 
     __slots__ = ("_source",)
+
+    # Where pydantic looks for how to write a value of a type that nothing announced, such as one inside of `Any`.
+    __pydantic_serializer__ = SchemaSerializer(
+        core_schema.any_schema(serialization=core_schema.plain_serializer_function_ser_schema(dict))
+    )
 
     def __init__(self, source: Source, **about: Any) -> None:
         super().__init__(**about)
