@@ -65,7 +65,7 @@ def test_killed_while_it_publishes_a_task_has_one_whole_set_of_files_in_the_end(
     list(sweep_staging(root, lambda _: False))  # what the pruner of a running program does
     list(sweep_work(root, lambda _: False))
     list(sweep_files(root, harness.data.reads.known_files, now=time.time() + 7200))
-    assert [path for path in (root / "work").rglob("*")] == []
+    assert list((root / "work").rglob("*")) == []
     named = {file.id for file in harness.data.reads.task(id).files if file.size > len(key)}  # type: ignore[union-attr]
     assert {path.name for path in harness.data.files()} == named
     assert sorted(files_of(harness, id, key)) == ["one", "small", "two"]

@@ -8,7 +8,9 @@ import pytest
 from fastapi import UploadFile
 
 from afterwards._domain.arguments import decode, encode
-from afterwards._domain.files import FileValue
+from afterwards._domain.artifacts import single_artifact
+from afterwards._domain.files import FileRole, FileValue
+from afterwards._domain.tasks import FileRow, TaskRow, TaskState
 from afterwards._domain.values import decode_result, encode_result, single_file, to_plain
 from afterwards.errors import DamagedArguments, UnstorableResult
 
@@ -30,7 +32,7 @@ class Pages:
 
 def test_files_are_equal_by_their_ids():
     same = FileValue(id="f1", name="b", size=2, content_type=None, type=None, digest="")
-    assert FILE == same
+    assert same == FILE
     assert hash(FILE) == hash(same)
     assert FILE != OTHER
     assert FILE != "f1"
@@ -108,3 +110,31 @@ def test_a_file_is_refused_where_nobody_keeps_files_and_missed_where_nobody_has_
         encode_result([FILE], "f")
     with pytest.raises(DamagedArguments, match="f1"):
         decode_result(encode_result(FILE, "f", ids))
+
+
+def row(result: str | None, *roles: FileRole, state: TaskState = TaskState.SUCCEEDED) -> TaskRow:
+    files = [
+        FileRow(id=f"f{number}", name=None, size=1, content_type=None, digest="", role=role)
+        for number, role in enumerate(roles, 1)
+    ]
+    given = dict.fromkeys(TaskRow.__struct_fields__)
+    return TaskRow(**given | {"state": state, "result": result, "files": files})
+
+
+@pytest.mark.parametrize(
+    ("found", "id"),
+    [
+        (row('{"$stored":"f1"}', FileRole.OUTPUT, FileRole.OUTPUT), "f1"),
+        (row('{"$stored":"f1"}', FileRole.INPUT), "f1"),
+        (row("null", FileRole.INPUT, FileRole.OUTPUT), "f2"),
+        (row("null", FileRole.OUTPUT, FileRole.OUTPUT), None),
+        (row("null", FileRole.INPUT), None),
+        (row("7", FileRole.OUTPUT), None),
+        (row('[{"$stored":"f1"}]', FileRole.OUTPUT), None),
+        (row(None, state=TaskState.FAILED), None),
+        (row(None, FileRole.INPUT, state=TaskState.RUNNING), None),
+    ],
+)
+def test_the_one_file_that_a_task_came_to(found: TaskRow, id: str | None):
+    """Asked for its result, a task with one answers with the bytes."""
+    assert single_artifact(found) == id

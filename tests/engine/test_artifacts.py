@@ -32,6 +32,7 @@ from engine.clock import FakeClock
 from engine.makers import LARGE, content
 from engine.rig import Rig, rig
 from store.faults import FaultyDisk, disk_error, full
+from support.data import until_async
 
 SIZES = [0, 10, LARGE]
 
@@ -359,9 +360,7 @@ async def test_what_a_dead_process_worked_in_is_swept_and_what_a_living_one_does
     hands.claimer.hint()
     await hands.claimer.round()
     await hands.begun(jobs.begun)
-    pruner = Pruner(
-        root=hands.root, store=hands.store, clock=hands.clock, keep=10**15, presence=hands.engine.presence
-    )
+    pruner = Pruner(root=hands.root, store=hands.store, clock=hands.clock, keep=10**15, presence=hands.engine.presence)
 
     await pruner.round()
     assert not dead.parents[1].exists()
@@ -433,9 +432,7 @@ async def test_files_of_a_commit_that_nobody_knows_the_end_of_are_left_to_the_sw
     disk.once = True
     disk.plan["sync", "-wal"] = disk_error(1034)
     jobs.gate.set()
-    async with asyncio.timeout(jobs.DEADLINE):
-        while not disk.raised or faulty.store.health() is not None:
-            await asyncio.sleep(0.01)
+    await until_async(lambda: bool(disk.raised) and faulty.store.health() is None)
     ask_blocking(faulty.store, Rescue(worker=faulty.engine.worker, now=faulty.clock.now(), reason="a test"))
 
     async with asyncio.timeout(jobs.DEADLINE):
@@ -491,6 +488,10 @@ async def test_a_disk_that_fails_while_publishing_fails_the_attempt_and_keeps_no
     assert len(again.files) == 2
 
 
+def system(*command: str | Path) -> None:
+    subprocess.run(command, check=True, timeout=30)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() != 0:
@@ -498,12 +499,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], capture_output=True, text=True, timeout=30, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     if mounted.returncode != 0:
         pytest.skip(f"this machine does not let us mount: {mounted.stderr.strip()}")
     yield folder
-    subprocess.run(["umount", folder], check=True, timeout=30)
+    system("umount", folder)
 
 
 @pytest.mark.parametrize("function", [makers.large_many, makers.copies])
@@ -529,14 +534,14 @@ async def test_work_folders_may_be_on_a_disk_of_their_own(small_disk: Path, tmp_
         assert "StoreRefused" in row.error
     (tmp_path / "work").unlink()
     (tmp_path / "work").mkdir()
-    subprocess.run(["mount", "--bind", small_disk, tmp_path / "work"], check=True, timeout=30)
+    system("mount", "--bind", small_disk, tmp_path / "work")
     try:
         with rig(tmp_path, threads=4) as hands:
             row = await run(hands, makers.return_path, LARGE)
             assert result(hands, row).read() == content(LARGE)
             is_clean(hands, row)
     finally:
-        subprocess.run(["umount", tmp_path / "work"], check=True, timeout=30)
+        system("umount", tmp_path / "work")
 
 
 async def test_attempts_of_tasks_that_make_no_files_have_no_workspace(hands: Rig):

@@ -189,8 +189,7 @@ class Workspace:
             self.discard()
             raise
         self._remove()
-        files = [msgspec.structs.replace(file, kind=FileKind.ARTIFACT) for file in files]
-        return Made([file.id for file in files] + list(self._others), files, pending)
+        return Made([file.id for file in files] + list(self._others), [_as_artifact(file) for file in files], pending)
 
     def discard(self) -> None:
         """Throw away everything that was made. Blocks."""
@@ -310,6 +309,11 @@ def _honest(number: int, root: Path) -> Iterator[None]:
 def _pending(source: Source, name: str, content_type: str | None) -> PendingFile:
     headers = () if content_type is None else (("content-type", content_type),)
     return PendingFile(source, name=label(name), content_type=content_type, headers=headers)
+
+
+def _as_artifact(file: StoredFile) -> StoredFile:
+    """Say where it comes from. What its bytes say is not asked here, so its type is what its maker said, or unknown."""
+    return msgspec.structs.replace(file, kind=FileKind.ARTIFACT)
 
 
 def _forget_names(source: Source) -> None:
