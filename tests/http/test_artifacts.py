@@ -8,7 +8,10 @@ from fastapi import UploadFile
 from fastapi.testclient import TestClient
 
 from afterwards import BackgroundTasks, File
-from afterwards.errors import UnknownFile, UnstorableArgument
+from afterwards._domain.files import Verdict
+from afterwards._store.contract import Accept, ask_blocking
+from afterwards.errors import FileHeld, FileInfected, UnknownFile, UnstorableArgument
+from contract.hand import new_file, new_task
 from support import making
 from support.fixtures import NewSite
 from support.site import Site
@@ -194,6 +197,24 @@ def test_a_file_that_was_deleted_is_refused_when_it_is_added(ours: Site):
         with pytest.raises(UnknownFile):
             ours.afterwards.enqueue_blocking(making.by_file, gone[0])
     assert [name for name, _ in ours.names()] == ["make"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status", "code"), [(Verdict.HELD, 409, "file_held"), (Verdict.INFECTED, 403, "file_infected")]
+)
+def test_a_file_that_a_scanner_has_not_cleared_reaches_no_task(ours: Site, verdict: Verdict, status: int, code: str):
+    chained(ours)
+    with ours.client() as client:
+        client.portal.call(ours.afterwards.enqueue_blocking(making.make, 10).result)  # type: ignore[union-attr]
+        file = new_file(verdict=verdict)
+        system = ours.afterwards._system
+        ask_blocking(system.store, Accept(tasks=[new_task(files=[file.id])], files=[file]))
+
+        answer = client.post(f"/next/{file.id}", params={"how": "file"})
+
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+        with pytest.raises((FileHeld, FileInfected)):
+            ours.afterwards.file_blocking(file.id).read()
 
 
 def enqueue_output(data: str) -> str:

@@ -91,8 +91,8 @@ class Workspace:
         self._memory = Memory()
         self._closed = False
         self._is_made = False
-        self._outputs: list[OutputFile] = []
-        self._returned: dict[str, Path] = {}  # paths by the id that they will have
+        self._outputs: dict[str, OutputFile] = {}  # by their ids
+        self._returned: dict[Path, str] = {}  # the ids that they will have
         self._others: dict[str, None] = {}  # files that were stored before
         self._lent: dict[Path, tuple[str, tuple[int, ...]]] = {}  # by path: the file there, and what it looked like
 
@@ -113,7 +113,7 @@ class Workspace:
                 raise TooManyArtifacts(most=MOST)
             made = make(self._shop.staging, self._memory)
             if keep:
-                self._outputs.append(made)
+                self._outputs[made.id] = made
             return made
 
     def lend(self, id: str, name: str | None, file: BinaryIO, stored_at: Path | None) -> Path:
@@ -134,7 +134,7 @@ class Workspace:
             problem = "it was dropped, because the block that wrote it raised"
             raise UnusableArtifact(path=value.label, problem=problem)
         id: str | None = value.id if isinstance(value, OutputFile | FileValue) else getattr(value, STORED_AS, None)
-        if id is not None and all(made.id != id for made in self._outputs):
+        if id is not None and id not in self._outputs:
             self._others[id] = None
         return id
 
@@ -144,14 +144,11 @@ class Workspace:
                 id = self._lent[path][0]
                 self._others[id] = None
                 return id
-            for id, known in self._returned.items():
-                if known == path:
-                    return id
-            if len(self._outputs) + len(self._returned) >= MOST:
-                raise TooManyArtifacts(most=MOST)
-            id = new_id()
-            self._returned[id] = path
-            return id
+            if path not in self._returned:
+                if len(self._outputs) + len(self._returned) >= MOST:
+                    raise TooManyArtifacts(most=MOST)
+                self._returned[path] = new_id()
+            return self._returned[path]
 
     def publish(self) -> Made:
         """Bring what was made onto stable storage under final names, then remove the folder. Blocks.
@@ -162,7 +159,7 @@ class Workspace:
         """
         with self._lock:
             self._closed = True
-        todo: list[OutputFile | tuple[str, Path]] = [made for made in self._outputs if not made.dropped]
+        todo: list[OutputFile | tuple[Path, str]] = [made for made in self._outputs.values() if not made.dropped]
         todo += self._returned.items()
         pending: list[PendingFile] = []
         files: list[StoredFile] = []
@@ -195,7 +192,7 @@ class Workspace:
         """Throw away everything that was made. Blocks."""
         with self._lock:
             self._closed = True
-        for made in self._outputs:
+        for made in self._outputs.values():
             made.drop()
         self._remove()
 
@@ -227,15 +224,15 @@ class Workspace:
 
     def _check_lent(self) -> None:
         for path, (id, looked) in self._lent.items():
-            if id in self._others and _looks(os.lstat(path)) != looked:
+            if id in self._others and (not os.path.lexists(path) or _looks(os.lstat(path)) != looked):
                 raise UnusableArtifact(path=path, problem="it belongs to a stored file, and something changed it")
 
-    def _take(self, made: OutputFile | tuple[str, Path]) -> PendingFile:
+    def _take(self, made: OutputFile | tuple[Path, str]) -> PendingFile:
         if isinstance(made, OutputFile):
             return _pending(made, made.label, made.content_type)
         return self._open(*made)
 
-    def _open(self, id: str, path: Path) -> PendingFile:
+    def _open(self, path: Path, id: str) -> PendingFile:
         """Take a returned path over, without following a link anywhere below the work folder."""
         parts = self._parts(path)
         folder = os.open(self._folder / "work", _FOLDER)
@@ -271,13 +268,21 @@ class Workspace:
             DISK.make_folder(staging.folder)
             try:
                 os.rename(name, target, src_dir_fd=folder)
-                return staging.adopt(target, id=id)
             except OSError as error:
                 if error.errno != errno.EXDEV:  # somebody has given the work folders a disk of their own
                     raise
+            else:
+                return self._adopt(target, id)
         copied = Copied(file, staging)
         copied.id = id
         return copied
+
+    def _adopt(self, moved: Path, id: str) -> StagedFile:
+        try:
+            return self._shop.staging.adopt(moved, id=id)
+        except BaseException:
+            os.unlink(moved)
+            raise
 
     def _parts(self, path: Path) -> tuple[str, ...]:
         """The names that lead from the work folder to a path below it."""
