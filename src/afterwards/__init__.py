@@ -11,6 +11,19 @@ if sys.platform == "win32":  # before anything is imported that Windows does not
 from afterwards._domain.options import task
 from afterwards._domain.retention import Keep
 from afterwards._engine.context import current_task, progress
+from afterwards._engine.files import File
+from afterwards._engine.outputs import output, workdir
 from afterwards.fastapi import Afterwards, BackgroundTasks, Handle
 
-__all__ = ["Afterwards", "BackgroundTasks", "Handle", "Keep", "current_task", "progress", "task"]
+__all__ = [
+    "Afterwards",
+    "BackgroundTasks",
+    "File",
+    "Handle",
+    "Keep",
+    "current_task",
+    "output",
+    "progress",
+    "task",
+    "workdir",
+]

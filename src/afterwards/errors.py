@@ -396,6 +396,43 @@ class RangeRefused(Error):
         super().__init__(f"{problem}; the file has {size:,} bytes. Ask for other ranges, or without a Range header.")
 
 
+class TooManyArtifacts(Error):
+    """An attempt made more files than one attempt can."""
+
+    code = "too_many_artifacts"
+
+    def __init__(self, *, most: int) -> None:
+        super().__init__(
+            f"this attempt made more than {most:,} files, which is the most that one can. "
+            "Put them into an archive, or divide the work among several tasks."
+        )
+
+
+class AttemptEnded(Error):
+    """Code of a task makes a file after the attempt it belongs to has ended."""
+
+    code = "attempt_ended"
+
+    def __init__(self, *, what: str) -> None:
+        super().__init__(
+            f"{what} cannot be had, because the attempt that this code is part of has ended. "
+            "Wait for the task's threads before it returns."
+        )
+
+
+class UnusableArtifact(Error):
+    """A path that a task returned cannot become a file of its result."""
+
+    code = "unusable_artifact"
+
+    def __init__(self, *, path: object, problem: str) -> None:
+        super().__init__(
+            f"{path}, which the task returned, cannot become a file of its result: {problem}. Write the file "
+            "below workdir() and return its path, or write it with output(); return str(path) if the path itself is "
+            "the result."
+        )
+
+
 class AdminOnly(Error):
     """Only an admin may ask this, and the request does not show that it comes from one."""
 
@@ -505,6 +542,9 @@ HTTP_STATUS: dict[str, int] = {
     "link_expired": 403,
     "precondition_failed": 412,
     "range_refused": 416,
+    "too_many_artifacts": 500,
+    "attempt_ended": 500,
+    "unusable_artifact": 500,
     "admin_only": 401,
     "admin_not_configured": 403,
     "body_too_large": 413,

@@ -28,8 +28,10 @@ from afterwards._domain.options import PLAIN_CALL
 from afterwards._domain.retention import Keep
 from afterwards._domain.signing import Signer
 from afterwards._engine.engine import Settings
+from afterwards._engine.files import File
 from afterwards._web import injection, receiving
 from afterwards._web.access import Access
+from afterwards._web.artifacts import answer_missing_files
 from afterwards._web.files import Policy, add_file_routes
 from afterwards._web.injection import Handler, Route
 from afterwards._web.routes import add_routes
@@ -123,9 +125,10 @@ class Afterwards:
         """Add the status routes to an application, unless one has them already."""
         if self._system.host is None:
             self._system.host = app
-            add_routes(app, self._system, self._access.guard(), docs=self._docs)
             routing = Routing(app, self._system, self._access.guard(), docs=self._docs)
+            add_routes(routing, self._system, opens_files=self._files == "open")
             add_file_routes(routing, self._system, policy=self._files, asks=self._access.has_rule)
+            answer_missing_files(app, self._system)
 
     def _bind(self, app: FastAPI) -> None:
         _refuse_early_routes(app)
@@ -197,6 +200,18 @@ class Afterwards:
         now = self._system.engine.clock.now()
         query = links.make(Signer(self._system.key), file_id, expires_in=seconds, inline=inline, now=now)
         return f"{self._system.prefix}/files/{file_id}?{query}"
+
+    async def file(self, id: str) -> File:
+        """Return a stored file by its id: what another task made, or an upload. A task can take it without a copy.
+
+        Raises:
+            UnknownFile: There is none. An endpoint that lets this through answers 404.
+        """
+        return await self._system.file(id)
+
+    def file_blocking(self, id: str) -> File:
+        """Do the same from code that is not `async`."""
+        return self._system.engine.shelf.find(id)
 
     async def start(self) -> None:
         """Open the data directory and start the engine, with `async def` tasks on the running loop.

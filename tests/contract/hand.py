@@ -1,9 +1,11 @@
 """What a worker does with a store, in the fewest words, and new tasks with the values a test does not care about."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import json
 
+from afterwards._domain.files import FileKind
 from afterwards._domain.ids import new_id
 from afterwards._domain.tasks import (
     AttemptState,
@@ -17,6 +19,7 @@ from afterwards._domain.tasks import (
     TaskState,
     WorkerInfo,
 )
+from afterwards._files.stored import StoredFile
 from afterwards._store import contract
 from afterwards._store.contract import Store, ask_blocking
 
@@ -27,6 +30,11 @@ HOUR = 3_600_000_000
 def new_task(**values: Any) -> NewTask:
     given = {"id": new_id(), "name": "f", "arguments": "[]", "signature": "s", "created_at": NOW, "run_at": NOW}
     return NewTask(**given | values)
+
+
+def new_file(content: bytes | None = b"made", **values: Any) -> StoredFile:
+    given = {"id": new_id(), "name": "made.txt", "size": len(content or b"4444"), "content_type": None, "headers": ()}
+    return StoredFile(**given | {"digest": "blake3:00", "content": content, "kind": FileKind.ARTIFACT} | values)
 
 
 def chain(*length_and_options: dict[str, Any], **values: Any) -> list[NewTask]:
@@ -71,11 +79,20 @@ class Hand:
         [claim] = self.claim()
         return claim
 
-    def settle(self, claim: Claim, state: TaskState = TaskState.SUCCEEDED, **values: Any) -> None:
+    def settle(
+        self,
+        claim: Claim,
+        state: TaskState = TaskState.SUCCEEDED,
+        *,
+        files: Sequence[StoredFile] = (),
+        outputs: Sequence[str] | None = None,
+        **values: Any,
+    ) -> None:
         outcome = AttemptState.SUCCEEDED if state is TaskState.SUCCEEDED else AttemptState.FAILED
         given = {"outcome": outcome, "state": state, "at": self.now}
         fence = {"id": claim.id, "attempt": claim.attempt, "token": claim.token}
-        self.ask(contract.Settle(Settlement(**fence | given | values)))
+        kept = [file.id for file in files] if outputs is None else outputs
+        self.ask(contract.Settle(Settlement(**fence | given | values), False, files, kept))
 
     def tell(self, claim: Claim, kind: str, data: str, at: int | None = None) -> None:
         at = self.now if at is None else at

@@ -8,7 +8,7 @@ import pytest
 from afterwards._domain.tasks import AttemptState, Settlement, TaskState
 from afterwards._store.contract import Settle, ThreadReply
 from afterwards.errors import LeaseLost
-from contract.hand import Hand, failure, new_task
+from contract.hand import Hand, failure, new_file, new_task
 
 
 def an_older_attempt(hand):
@@ -80,6 +80,7 @@ WAYS = [
 ]
 WRITES = {
     "success": lambda hand, claim: hand.settle(claim, result='"late"'),
+    "success with files": lambda hand, claim: hand.settle(claim, result="null", files=[new_file(), new_file()]),
     "failure": lambda hand, claim: hand.settle(claim, TaskState.FAILED, error=failure("late")),
     "retry": lambda hand, claim: hand.settle(claim, TaskState.RETRYING, run_at=hand.now),
     "progress": lambda hand, claim: hand.tell(claim, "progress", '{"done": 99}'),

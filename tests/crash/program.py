@@ -25,7 +25,7 @@ if "CRASH_LEASE" in os.environ:
 app = FastAPI()
 afterwards = Afterwards(app, drain=float(os.environ.get("CRASH_DRAIN", "10")))
 
-for function in (work.plain, work.coroutine, work.received, work.hold):
+for function in (work.plain, work.coroutine, work.received, work.hold, work.make, work.make_async):
     task(max_interruptions=1000)(function)  # killed as often as we please
 
 
@@ -63,6 +63,22 @@ elif POINT == "between commit and answer":
         _committed(self, work)
 
     SqliteStore._committed = committed  # type: ignore[method-assign]
+elif POINT == "while the work folder is removed":
+    _rmdir = os.rmdir
+
+    def rmdir(*args: Any, **options: Any) -> None:
+        die()
+
+    os.rmdir = rmdir
+elif POINT == "after the files were committed":
+    _told = SqliteStore._committed
+
+    def told(self: SqliteStore, work: bool) -> None:
+        if self.counts().get("succeeded"):
+            die()
+        _told(self, work)
+
+    SqliteStore._committed = told  # type: ignore[method-assign]
 
 
 @app.post("/plain", status_code=202)
@@ -78,6 +94,16 @@ async def coroutine(key: str, pause: float, tasks: BackgroundTasks) -> str:
 @app.post("/upload", status_code=202)
 async def upload(key: str, file: UploadFile, tasks: BackgroundTasks) -> str:
     return tasks.add_task(work.received, key, file).id
+
+
+@app.post("/make", status_code=202)
+async def make(key: str, tasks: BackgroundTasks) -> str:
+    return tasks.add_task(work.make, key).id
+
+
+@app.post("/make_async", status_code=202)
+async def make_async(key: str, tasks: BackgroundTasks) -> str:
+    return tasks.add_task(work.make_async, key).id
 
 
 @app.post("/poison", status_code=202)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from fastapi import UploadFile
 
+from afterwards import output, workdir
+
 LEDGER = Path(os.environ["CRASH_LEDGER"]) if "CRASH_LEDGER" in os.environ else None
 
 
@@ -46,6 +48,29 @@ def received(key: str, file: UploadFile) -> str:
     found = digest(key, file.file.read())
     tell("end", key, os.getpid(), found)
     return found
+
+
+LARGE = 900_000  # bytes
+
+
+def make(key: str) -> str:
+    """Write files in every way: two that are large, one that is small, and some that nobody keeps."""
+    tell("start", key, os.getpid())
+    assert list(workdir().iterdir()) == []
+    (workdir() / "left").write_bytes(b"over" * 100_000)
+    output("small").write(key.encode())
+    for name in ("one", "two"):
+        with output(name) as file:
+            for _ in range(9):
+                file.write(key.encode().ljust(LARGE // 9, b"."))
+    found = digest(key, b"")
+    tell("end", key, os.getpid(), found)
+    return found
+
+
+async def make_async(key: str) -> str:
+    await asyncio.sleep(0)
+    return make(key)
 
 
 def poison(key: str) -> None:

@@ -92,7 +92,16 @@ def test_a_finished_task_shows_its_result_progress_and_files():
     assert found["result"] == [1, "2026-01-01"]
     assert found["progress"] == {"done": 2, "total": 4.5, "unit": "pages", "message": None}
     assert found["files"] == [
-        {"id": "f1", "name": "a.png", "size": 3, "type": "image/png", "digest": "blake3:00", "expires_at": None}
+        {
+            "id": "f1",
+            "name": "a.png",
+            "href": "/afterwards/files/f1",
+            "size": 3,
+            "type": "image/png",
+            "digest": "blake3:00",
+            "role": "input",
+            "expires_at": None,
+        }
     ]
     assert found["started_at"] == "2026-11-30T12:00:00.000002Z"
     assert found["finished_at"] == "2026-11-30T12:00:00.000003Z"

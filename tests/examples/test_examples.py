@@ -1,15 +1,17 @@
 """Every example runs as its first lines say, and does what they promise."""
 
 import http.client
+import io
 import json
 import subprocess
 import sys
 import urllib.parse
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from cli.processes import Data, Running, environment, until
+from cli.processes import Data, Running, command, environment, until
 
 ROOT = Path(__file__).parents[2]
 EDGE = "a-boundary"
@@ -115,6 +117,31 @@ def test_an_unmodified_program_survives_a_crash(served, data):
 
     [task] = ended(data, 1)
     assert (task.state, task.result, task.interruptions) == ("succeeded", "2", 1)
+
+
+def test_artifacts(served, data, tmp_path):
+    """A file that one task made is taken by the next, and both are told of in their documents."""
+    server = served("examples.artifacts")
+    _, answer = send(server, "/texts", ("file", "a.txt", "two words two"))
+    ended(data, 1)
+    [given, made] = server.request("GET", answer["status"])["files"]
+    assert (given["role"], made["role"], made["name"]) == ("input", "output", "words.csv")
+
+    answer = server.post(f"/archives/{made['id']}")
+    ended(data, 2)
+
+    document = server.request("GET", answer["status"])
+    assert [(file["name"], file["role"]) for file in document["files"]] == [
+        ("words.csv", "input"),
+        ("words.zip", "output"),
+    ]
+    assert document["result"]["id"] == document["files"][1]["id"]
+    shown = command(tmp_path, "tasks", "show", document["id"], "--data", "data").stdout
+    assert "output      words.zip" in shown
+    with data.store() as store:
+        content = store.file(document["result"]["id"]).content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.read("words.csv") == b"two,2\r\nwords,1\r\n"
 
 
 def test_a_task_from_outside_of_a_request(tmp_path):

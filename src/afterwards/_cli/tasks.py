@@ -14,6 +14,7 @@ import msgspec
 from afterwards._cli.database import find, opened
 from afterwards._cli.text import absolute, duration, plain, relative, size, table
 from afterwards._domain.documents import document, moment, waiting_for
+from afterwards._domain.files import FileRole
 from afterwards._domain.tasks import FINAL, Event, Failure, TaskRow, TaskState
 from afterwards._files.presence import living, wake
 from afterwards._store.contract import Filter, RunAgain, Store, ask_blocking
@@ -89,8 +90,8 @@ def shown(root: Path, id: str, *, as_json: bool) -> Iterator[str]:
     if row.result is not None and row.state is TaskState.SUCCEEDED:
         yield _line("result", _json(found.result))
     for file in row.files:
-        about = f"{size(file.size)}, {file.content_type or 'no type'}, {file.digest}"
-        yield _line("file", f"{file.name or 'without a name'} ({about})")
+        about = f"{size(file.size)}, {file.type or file.content_type or 'no type'}, {file.digest}"
+        yield _line("output" if file.role is FileRole.OUTPUT else "file", f"{file.name or 'without a name'} ({about})")
     for one in attempts:
         ended = "" if one.ended_at is None else f", after {duration(one.ended_at - one.started_at)}"
         yield _line(f"attempt {one.number}", f"{one.state}, started {absolute(one.started_at)}{ended}")

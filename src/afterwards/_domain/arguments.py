@@ -6,6 +6,7 @@ writes them by their runtime type; where it cannot, the parameter's annotation i
 What a function's signature says is found out once and kept: this runs in every request that queues.
 """
 
+import functools
 import inspect
 import math
 import sys
@@ -18,9 +19,10 @@ import msgspec
 import pydantic
 
 from afterwards._domain.adapters import adapted, adapter
+from afterwards._domain.files import FileValue
 from afterwards._domain.refusals import Refused
 from afterwards._domain.scalars import is_plain_text, write_text
-from afterwards._domain.values import DAMAGE, Keep, Reader, Reopen, write
+from afterwards._domain.values import DAMAGE, Keep, Reader, Reopen, no_files, write
 from afterwards.errors import DamagedArguments, UnstorableArgument, WrongArguments
 
 Function = Callable[..., object]
@@ -31,6 +33,7 @@ _to_json = msgspec.json.Encoder().encode
 _call_from_json = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]]).decode
 _tagged_call_from_json = msgspec.json.Decoder(tuple[list[Any], Any]).decode  # keyword names can need a tag
 _SIMPLE = frozenset({str, int, bool, type(None)})
+_UPLOAD = "starlette.datastructures.UploadFile"  # by name: `_domain` does not know the web framework
 
 
 def encode(function: Function, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], keep: Keep) -> str:
@@ -59,8 +62,10 @@ def encode(function: Function, name: str, args: tuple[Any, ...], kwargs: dict[st
     return _Call(plan, name, keep).write(args, kwargs)
 
 
-def decode(function: Function, name: str, text: str, reopen: Reopen) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments that `encode` wrote, each file given back by `reopen`, whose errors pass through.
+def decode(
+    function: Function, name: str, text: str, reopen: Reopen, stored: Reopen = no_files
+) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments that `encode` wrote, uploads given back by `reopen`, files by `stored`, whose errors pass through.
 
     Raises:
         DamagedArguments: The text is damaged, a class or the signature has changed so that it no longer fits.
@@ -70,7 +75,7 @@ def decode(function: Function, name: str, text: str, reopen: Reopen) -> tuple[li
         if '"$' not in text:
             args, kwargs = _call_from_json(text)
         else:
-            reader = Reader(reopen, plan.adapter)
+            reader = Reader(reopen, plan.adapter, stored=stored)
             written_args, written_kwargs = _tagged_call_from_json(text)
             args, kwargs = reader.read(written_args), reader.read(written_kwargs)
     except DAMAGE as damage:
@@ -187,10 +192,19 @@ class _Plan:
     def adapter(self, parameter: str) -> pydantic.TypeAdapter[Any] | None:
         """What pydantic makes of a parameter's annotation."""
         if parameter not in self._adapters:
-            if self._hints is None:
-                self._hints = _hints_of(self._function)
-            self._adapters[parameter] = adapter(self._hints[parameter]) if parameter in self._hints else None
+            hints = self._annotations()
+            self._adapters[parameter] = adapter(hints[parameter]) if parameter in hints else None
         return self._adapters[parameter]
+
+    def wanted(self, parameter: str) -> str | None:
+        """How files are given to a parameter: as its annotation says, None where it names neither view or both."""
+        views = set(_views(self._annotations().get(parameter)))
+        return views.pop() if len(views) == 1 else None
+
+    def _annotations(self) -> dict[str, Any]:
+        if self._hints is None:
+            self._hints = _hints_of(self._function)
+        return self._hints
 
     def _parameters(self) -> list[Parameter]:
         signature = self._written or self._signature
@@ -215,7 +229,7 @@ class _Call:
 
     def _argument(self, value: object, parameter: str, shown: str) -> object:
         try:
-            return write(value, self._keep)
+            return write(value, self._keep, functools.partial(self._plan.wanted, parameter))
         except Refused as refused:
             if not refused.hopeless and (text := adapted(self._plan.adapter(parameter), value)) is not None:
                 return {"$annotated": [parameter, text]}
@@ -238,6 +252,17 @@ def _signature_of(function: Function, *, follow_wrapped: bool) -> inspect.Signat
         return inspect.signature(function, follow_wrapped=follow_wrapped, **options)
     except (ValueError, TypeError):
         return None  # some builtins have none
+
+
+def _views(annotation: Any) -> typing.Iterator[str]:
+    """The views of files that an annotation names, at any depth: "$stored" for ours, "$file" for uploads."""
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        if issubclass(annotation, FileValue):
+            yield "$stored"
+        elif any(f"{one.__module__}.{one.__qualname__}" == _UPLOAD for one in annotation.__mro__):
+            yield "$file"
+    for part in typing.get_args(annotation):
+        yield from _views(part)
 
 
 def _hints_of(function: Function) -> dict[str, Any]:

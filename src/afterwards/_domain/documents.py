@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from afterwards._domain.files import FileRole
 from afterwards._domain.retention import Keep
 from afterwards._domain.tasks import FINAL, AttemptRow, AttemptState, Failure, FileRow, TaskRow, TaskState
 from afterwards._domain.values import to_plain
@@ -37,9 +38,11 @@ class FileDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     name: str | None
+    href: str
     size: int
-    type: str | None
+    type: str | None  # as its bytes say, else as its sender or its maker said
     digest: str
+    role: FileRole
     expires_at: Time | None  # it stays at least until then; None: its task has not ended
 
 
@@ -118,7 +121,7 @@ def document(
 
     error = error_of(row.error)
     try:
-        result = None if row.result is None else to_plain(row.result)
+        result = None if row.result is None else plain_result(row, base=base)
     except DamagedArguments as damaged:
         result, error = None, Failure(type=damaged.code, message=str(damaged))
     shown: list[AttemptDocument] | msgspec.UnsetType = msgspec.UNSET
@@ -144,13 +147,23 @@ def document(
         expires_at=expires_at,
         result=result,
         error=error,
-        files=[_file(one, expires_at) for one in row.files],
+        files=[_file(one, base, expires_at) for one in row.files],
         sequence=row.sequence,
         durable=durable,
         waiting_for=waiting_for(row),
         links=LinksDocument(self=own, events=f"{own}/events", result=f"{own}/result"),
         attempts=shown,
     )
+
+
+def plain_result(row: TaskRow, *, base: str) -> object:
+    """What a task returned as plain JSON, each file in it as its document. Raises DamagedArguments."""
+    shown = {}
+    for one in row.files if '"$stored"' in (row.result or "") else ():
+        file = msgspec.to_builtins(_file(one, base, None))
+        del file["role"], file["expires_at"]
+        shown[one.id] = file
+    return to_plain(row.result or "null", shown)
 
 
 def moment(time: int) -> str:
@@ -210,9 +223,16 @@ def _attempt(row: AttemptRow, error: Failure | None) -> AttemptDocument:
     )
 
 
-def _file(row: FileRow, expires_at: str | None) -> FileDocument:
+def _file(row: FileRow, base: str, expires_at: str | None) -> FileDocument:
     return FileDocument(
-        id=row.id, name=row.name, size=row.size, type=row.content_type, digest=row.digest, expires_at=expires_at
+        id=row.id,
+        name=row.name,
+        href=f"{base}/files/{row.id}",
+        size=row.size,
+        type=row.type or row.content_type,
+        digest=row.digest,
+        role=row.role,
+        expires_at=expires_at,
     )
 
 

@@ -1,7 +1,7 @@
 """Turns stored values into plain JSON for people and for HTTP, without importing or building any class."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -20,6 +20,17 @@ def plain(written: Any) -> Any:
         return _plain_object(written)
     if type(written) is list:
         return [plain(item) for item in written]
+    return written
+
+
+def placed(written: Any, files: Mapping[str, dict[str, Any]]) -> Any:
+    """A written value with what people are shown of each stored file in its place."""
+    if type(written) is dict:
+        if len(written) == 1 and (file := files.get(written.get("$stored", ""))) is not None:
+            return file
+        return {key: placed(item, files) for key, item in written.items()}
+    if type(written) is list:
+        return [placed(item, files) for item in written]
     return written
 
 
@@ -72,6 +83,7 @@ _plains: dict[str, Callable[[Any], Any]] = {
     "$struct": lambda payload: _plain_object(payload[1]),
     "$model": _plain_model,
     "$file": lambda payload: {"file": payload},
+    "$stored": lambda payload: {"file": payload},
     "$bytes-file": lambda payload: {"file": payload},
     "$bytearray-file": lambda payload: {"file": payload},
     "$adapted": lambda payload: _plain_foreign(pydantic_core.from_json(payload[1])),

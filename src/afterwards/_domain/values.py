@@ -2,7 +2,7 @@
 
 A value is taken by its exact runtime type. What JSON has no form for is an object with one key that
 begins with `$`: scalars.py has the tags of plain values, records.py those of classes, this module
-those of containers, of files that the caller's `keep` takes over, and of values that only pydantic
+those of containers, of files that the caller's `keep` takes over or finds stored, and of values that only pydantic
 knows, kept if a round trip gives back an equal one. Everything else is refused, as are cycles. Two
 places that hold one list hold two equal lists afterwards. No stored name is called, only classes of
 these kinds are built.
@@ -11,7 +11,8 @@ these kinds are built.
 import base64
 import functools
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import PosixPath
 from typing import Any
 
 import msgspec
@@ -19,7 +20,8 @@ import pydantic
 
 from afterwards._domain import records
 from afterwards._domain.adapters import adapted, adapter_of
-from afterwards._domain.plain import plain
+from afterwards._domain.files import FileValue
+from afterwards._domain.plain import placed, plain
 from afterwards._domain.refusals import Refused, hopeless, unknown
 from afterwards._domain.scalars import (
     SCALARS,
@@ -57,50 +59,79 @@ Reopen = Callable[[str], Any]
 _Write = Callable[["Writer", Any, int], object]
 
 
-def encode_result(value: object, name: str) -> str:
+def _keep_nothing(value: object) -> None:
+    return None
+
+
+def no_files(file: str) -> Any:
+    raise ValueError(f"it refers to the file {file}, and there are no files here")
+
+
+def _as_stored() -> str:
+    return "$stored"
+
+
+def encode_result(value: object, name: str, keep: Keep = _keep_nothing) -> str:
     """What a task returned, as JSON text.
+
+    Args:
+        value: The result.
+        name: How messages call the task's function.
+        keep: Called with each file and path in the result, and with each value of unknown type. Answers with the id
+            of the stored file that it is or becomes, or None.
 
     Raises:
         UnstorableResult: It would not come back equal. The message names the place in it.
     """
     try:
-        return bytes(write(value, _keep_nothing)).decode()
+        return bytes(write(value, keep, _as_stored)).decode()
     except Refused as refused:
         raise UnstorableResult(
             function=name,
             path="".join(refused.path),
             type=refused.kind,
             reason=refused.reason,
-            remedy="Return what stays when the process ends: plain values, a pydantic model, an id or a path.",
+            remedy="Return what stays when the process ends: plain values, a pydantic model, a file, an id.",
         ) from refused.__cause__
 
 
-def decode_result(text: str) -> object:
-    """What `encode_result` wrote. Raises DamagedArguments."""
+def decode_result(text: str, stored: Reopen = no_files) -> object:
+    """What `encode_result` wrote, each file given back by `stored`. Raises DamagedArguments."""
     try:
         written = _from_json(text)
-        return written if '"$' not in text else Reader(_reopen_nothing).read(written)
+        return written if '"$' not in text else Reader(no_files, stored=stored).read(written)
     except DAMAGE as damage:
         raise DamagedArguments(what="the stored result", reason=str(damage)) from damage
 
 
-def to_plain(text: str) -> object:
+def to_plain(text: str, files: Mapping[str, dict[str, Any]] | None = None) -> object:
     """Stored arguments or a stored result as plain JSON, for people and for HTTP; no class is imported.
 
     Bytes are base64 text or their number, times ISO 8601, enum members their value, models and other
-    records objects, files `{"file": id}`; numbers beyond 64 bits and beyond JSON are text.
+    records objects, files what `files` has for their id, else `{"file": id}`; numbers beyond 64 bits and
+    beyond JSON are text.
     """
     try:
         written = _from_json(text)
+        if files and '"$stored"' in text:
+            written = placed(written, files)
         return written if '"$' not in text else plain(written)
     except DAMAGE as damage:
         raise DamagedArguments(what="a stored value", reason=str(damage)) from damage
 
 
-def write(value: object, keep: Keep) -> msgspec.Raw:
-    """A value as JSON. Raises Refused."""
+def single_file(text: str) -> str | None:
+    """The id of the file that a stored result is; None when it is anything else."""
+    if not text.startswith('{"$stored":'):
+        return None
+    found: str = _from_json(text)["$stored"]
+    return found
+
+
+def write(value: object, keep: Keep, wanted: Callable[[], str | None] = lambda: None) -> msgspec.Raw:
+    """A value as JSON, files in it as its place wants them (see `Writer`). Raises Refused."""
     try:
-        return msgspec.Raw(_to_json(Writer(keep).write(value, 0)))
+        return msgspec.Raw(_to_json(Writer(keep, wanted).write(value, 0)))
     except RecursionError:
         raise _unending("nested deeper than Python can follow from here") from None
 
@@ -111,21 +142,18 @@ def _unending(reason: str) -> Refused:
     return refused
 
 
-def _keep_nothing(value: object) -> None:
-    return None
-
-
-def _reopen_nothing(file: str) -> object:
-    raise ValueError(f"it refers to the file {file}, and results hold no files")
-
-
 class Writer:
-    """Turns values into what JSON can hold. `keep` takes files over and answers with their id."""
+    """Turns values into what JSON can hold. `keep` takes files over and answers with their id.
 
-    __slots__ = ("_keep", "_open")
+    A stored file and an upload are two views of one thing: `wanted` says which of them whoever reads the value expects,
+    "$stored" or "$file"; None takes what was given.
+    """
 
-    def __init__(self, keep: Keep) -> None:
+    __slots__ = ("_keep", "_open", "wanted")
+
+    def __init__(self, keep: Keep, wanted: Callable[[], str | None]) -> None:
         self._keep = keep
+        self.wanted = wanted
         self._open: list[object] = []  # the containers around the value being written, outermost first
 
     def write(self, value: Any, depth: int) -> object:
@@ -216,6 +244,9 @@ def _write_bytes(tag: str, writer: Writer, value: bytes | bytearray, depth: int)
 
 def _learn(kind: type) -> _Write:
     """How to write values of a type met for the first time; remembered where it is certain."""
+    if issubclass(kind, FileValue):
+        _writers[kind] = _write_stored
+        return _write_stored
     write = records.writer_for(kind)
     if write is None:
         return _write_other
@@ -233,10 +264,22 @@ def _write_record(write: _Write, writer: Writer, value: Any, depth: int) -> obje
         return {"$adapted": [records.class_ref(type(value)), text]}
 
 
+def _write_stored(writer: Writer, value: FileValue, depth: int) -> object:
+    file = writer.keep(value)
+    if file is None:
+        raise Refused("a stored file", "and nothing here takes files", "Pass its id.", hopeless=True)
+    return {writer.wanted() or "$stored": file}
+
+
+def _write_path(writer: Writer, value: PosixPath, depth: int) -> object:
+    file = writer.keep(value)
+    return {"$stored": file} if file is not None else {_PATH.tag: _PATH.write(value)}
+
+
 def _write_other(writer: Writer, value: Any, depth: int) -> object:
     kind = type(value)
     if (file := writer.keep(value)) is not None:
-        return {"$file": file}
+        return {writer.wanted() or "$file": file}
     if (refused := hopeless(value)) is not None:
         raise refused
     if (text := adapted(adapter_of(kind), value)) is not None and (ref := _ref(kind)) is not None:
@@ -252,14 +295,19 @@ def _ref(kind: type) -> object:
 
 
 class Reader:
-    """Turns what a Writer wrote back into values. `reopen` gives a kept file back by its id."""
+    """Turns what a Writer wrote back into values. `reopen` gives a kept file back by its id, `stored` a stored one."""
 
-    __slots__ = ("_adapters", "reopen")
+    __slots__ = ("_adapters", "reopen", "stored")
 
     def __init__(
-        self, reopen: Reopen, adapters: Callable[[str], pydantic.TypeAdapter[Any] | None] | None = None
+        self,
+        reopen: Reopen,
+        adapters: Callable[[str], pydantic.TypeAdapter[Any] | None] | None = None,
+        *,
+        stored: Reopen = no_files,
     ) -> None:
         self.reopen = reopen
+        self.stored = stored
         self._adapters = adapters  # by the parameter whose annotation wrote a value
 
     def read(self, written: Any) -> Any:
@@ -323,6 +371,7 @@ _readers: dict[str, Callable[[Reader, Any], Any]] = {
     "$struct": records.read_struct,
     "$model": records.read_model,
     "$file": lambda reader, payload: reader.reopen(payload),
+    "$stored": lambda reader, payload: reader.stored(payload),
     "$bytes-file": lambda reader, payload: reader.reopen(payload).file.read(),
     "$bytearray-file": lambda reader, payload: bytearray(reader.reopen(payload).file.read()),
     "$adapted": _read_adapted,
@@ -338,5 +387,7 @@ def _read_scalar(scalar: Scalar, reader: Reader, payload: Any) -> object:
     return scalar.read(payload)
 
 
+_PATH = next(scalar for scalar in SCALARS if scalar.type is PosixPath)
 _writers = {scalar.type: functools.partial(_write_scalar, scalar) for scalar in SCALARS} | _writers
+_writers[PosixPath] = _write_path
 _readers |= {scalar.tag: functools.partial(_read_scalar, scalar) for scalar in SCALARS}

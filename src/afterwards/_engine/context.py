@@ -12,6 +12,7 @@ import msgspec
 
 from afterwards._domain.tasks import Claim, Note
 from afterwards._engine.registry import Known
+from afterwards._files.workspace import Workshop, Workspace, is_file
 
 T = TypeVar("T")
 
@@ -35,11 +36,20 @@ Call = tuple[Sequence[Any], dict[str, Any]]  # arguments as they were given
 class Running:
     """One attempt while it runs, and what it has said that is not stored yet."""
 
-    def __init__(self, claim: Claim, known: Known, told: Callable[[], None], call: Call | None = None) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        known: Known,
+        told: Callable[[], None],
+        call: Call | None = None,
+        shop: Workshop | None = None,
+    ) -> None:
         self.claim = claim
         self.known = known
         self.told = told  # wakes whoever stores what is said here
         self.call = call  # arguments that need not be read back from the claim
+        self.shop = shop  # where it can have a workspace
+        self.workspace: Workspace | None = None  # made when it is first asked for: most never do
         self.lines = 0
         self.notes: list[Note] = []
         self.progress: str | None = None  # newest as JSON, not stored yet
@@ -59,6 +69,18 @@ class Running:
         with self.lock:
             already, self.ended = self.ended, True
             return not already
+
+    def work(self) -> Workspace | None:
+        """Return where it works; None when it has ended."""
+        with self.lock:
+            if self.workspace is None and self.shop is not None and not self.ended:
+                self.workspace = Workspace(self.shop, f"{self.claim.id}-{self.claim.attempt}")
+            return self.workspace
+
+    def keep(self, value: object) -> str | None:
+        """Take over what the code returned, if it is a file; the id it has or will have."""
+        workspace = self.work() if is_file(value) else None
+        return None if workspace is None else workspace.keep(value)
 
     def report(self, progress: dict[str, Any]) -> None:
         """Keep the newest progress."""

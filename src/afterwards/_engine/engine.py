@@ -26,11 +26,13 @@ from afterwards._engine.again import Again
 from afterwards._engine.claimer import Claimer
 from afterwards._engine.clock import Clock, SystemClock, boot_id
 from afterwards._engine.context import Running
+from afterwards._engine.files import Shelf
 from afterwards._engine.hub import Hub
 from afterwards._engine.interpreter import tune_interpreter
 from afterwards._engine.lanes import Lane, Lanes
 from afterwards._engine.loops import Loop
 from afterwards._engine.pruner import Pruner
+from afterwards._engine.publisher import Publisher
 from afterwards._engine.registry import Registry
 from afterwards._engine.renewer import LEASE, Renewer
 from afterwards._engine.rescuer import Rescuer
@@ -85,6 +87,7 @@ class Engine:
         settings: Settings,
         reopen: Callable[[str], Any],
         clock: Clock | None = None,
+        prefix: str = "/afterwards",
     ) -> None:
         self.root = root
         self.store = store
@@ -108,6 +111,7 @@ class Engine:
         self._thread = threading.Thread(target=self._loop.run_forever, name="afterwards-engine", daemon=True)
         self._tasks: list[asyncio.Task[None]] = []
         self._again = Again(store, self.clock)
+        self.shelf = Shelf(root, store, prefix)
         self.runner = Runner(
             store=store,
             registry=self.registry,
@@ -119,6 +123,8 @@ class Engine:
             reopen=reopen,
             freed=self._freed,
             told=self._told,
+            shelf=self.shelf,
+            publisher=Publisher(root, self.worker, prefix),
         )
         self.claimer = Claimer(
             worker=self.worker,

@@ -10,6 +10,7 @@ import msgspec
 from afterwards._domain.attempts import RetryAt, after_failure
 from afterwards._domain.options import TaskOptions
 from afterwards._domain.tasks import AttemptState, Claim, Failure, Settlement, TaskState
+from afterwards._files.workspace import Made
 
 LONGEST_TRACEBACK = 16_384  # characters; the end is kept, which is where the cause stands
 
@@ -19,6 +20,7 @@ class Returned:
     """The code returned; the value is written as JSON."""
 
     result: str
+    made: Made | None = None  # the files that belong to it, once they are published
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from afterwards._domain.retention import Keep
 from afterwards._engine.clock import Clock
 from afterwards._files.holding import sweep_holds
 from afterwards._files.presence import Presence
+from afterwards._files.removal import sweep_work
 from afterwards._files.sweep import Swept, remove, sweep_files, sweep_staging
 from afterwards._store.contract import Prune, Pruned, Store, ask
 from afterwards._store.keys import PruneKeys
@@ -90,6 +91,9 @@ class Pruner:
 
     def _steps(self, now: int) -> Iterator[Swept]:
         yield from sweep_staging(self._root, self._presence.lives)
+        left = list(sweep_work(self._root, self._presence.lives))
+        if left:
+            log.info("removed the work folders of %d processes that have ended", len(left))
         self._presence.sweep({worker.id for worker in self._store.workers()})
         sweep_holds(self._root)
         if now >= self._next_sweep:  # looks at every file there is

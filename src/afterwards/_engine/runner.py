@@ -22,8 +22,10 @@ from afterwards._domain.values import encode_result
 from afterwards._engine.again import PASSING
 from afterwards._engine.clock import Clock
 from afterwards._engine.context import Call, Running, running
+from afterwards._engine.files import Shelf
 from afterwards._engine.lanes import Lane, Lanes
 from afterwards._engine.outcomes import GivenBack, Outcome, Raised, Returned, refused, settlement, what_it_says
+from afterwards._engine.publisher import Publisher
 from afterwards._engine.registry import Known, Registry
 from afterwards._engine.threads import Threads
 from afterwards._store.contract import CallbackReply, Command, Reply, Settle, Store, Tell
@@ -67,6 +69,8 @@ class Runner:
         reopen: Callable[[str], Any],
         freed: Callable[[Lane], None],
         told: Callable[[], None],
+        shelf: Shelf,
+        publisher: Publisher,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -78,6 +82,8 @@ class Runner:
         self._reopen = reopen
         self._freed = freed
         self._told = told
+        self._shelf = shelf
+        self._publisher = publisher
         self._threads = Threads(lanes.sizes[Lane.THREAD])
         self._unsettled = 0
         self._lock = threading.Lock()
@@ -97,7 +103,7 @@ class Runner:
             if shut or known is None:  # claimed by name, so it was known a moment ago
                 self._give_back(claim, "the program is stopping" if shut else "the program lacks its function")
                 continue
-            attempt = Running(claim, known, self._told, call)
+            attempt = Running(claim, known, self._told, call, self._publisher.shop)
             self.active[claim.token] = attempt
             if known.lane is Lane.THREAD:
                 self._threads.run(functools.partial(self._run_on_thread, attempt))
@@ -132,7 +138,7 @@ class Runner:
         self._threads.wake()
         for attempt in list(self.active.values()):
             if attempt.loop is not None and attempt.loop.is_closed():
-                self._end(attempt, GivenBack("its event loop was closed", begun=True))
+                self._leave(attempt, GivenBack("its event loop was closed", begun=True))
 
     def wait_idle(self, seconds: float | None) -> bool:
         """Block until every attempt is settled on stable storage, and start nothing more from that moment on.
@@ -147,6 +153,7 @@ class Runner:
     def close(self) -> None:
         """Let the threads end."""
         self._threads.close()
+        self._publisher.close()
 
     def _start_on_loop(self, attempts: list[Running]) -> None:
         loop = self._loops.for_tasks()
@@ -179,7 +186,7 @@ class Runner:
                 value = await known.function(*args, **kwargs)  # type: ignore[misc]
             else:
                 value = await self._within(known.options.timeout, known, args, kwargs)
-            outcome: Outcome = Returned(encode_result(value, known.name))
+            outcome: Outcome = Returned(encode_result(value, known.name, attempt.keep))
         except asyncio.CancelledError as error:
             if attempt.is_given_up() or self._is_cancelled_by_others(attempt.claim):
                 outcome = GivenBack("the program was stopped before it was finished", begun=True)
@@ -194,7 +201,15 @@ class Runner:
         finally:
             if opened:
                 _close_all(opened)
-        self._end(attempt, outcome)
+        self._leave(attempt, outcome)
+
+    def _leave(self, attempt: Running, outcome: Outcome) -> None:
+        """End an attempt on an event loop, which must not wait for the disk."""
+        if attempt.workspace is None:
+            self._end(attempt, outcome)
+        else:
+            attempt.loop = attempt.task = None  # from here on it is no more of the loop's business
+            self._publisher.soon(self._conclude, attempt, outcome)
 
     async def _within(self, timeout: float, known: Known, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         limit = asyncio.timeout(timeout)
@@ -214,14 +229,17 @@ class Runner:
             return
         context = contextvars.Context()
         context.run(running.set, attempt)
-        self._end(attempt, context.run(self._make_call, attempt))
+        self._conclude(attempt, context.run(self._make_call, attempt))
+
+    def _conclude(self, attempt: Running, outcome: Outcome) -> None:
+        self._end(attempt, self._publisher.conclude(attempt, outcome))
 
     def _make_call(self, attempt: Running) -> Outcome:
         known = attempt.known
         opened: list[Any] = []
         try:
             args, kwargs = attempt.call or self._arguments(attempt, opened)
-            return Returned(encode_result(known.function(*args, **kwargs), known.name))
+            return Returned(encode_result(known.function(*args, **kwargs), known.name, attempt.keep))
         except _UNRUNNABLE as error:
             return Raised(error, final=True)
         except BaseException as error:  # noqa: BLE001 - as above
@@ -242,10 +260,11 @@ class Runner:
             opened.append(self._reopen(file))
             return opened[-1]
 
-        return decode(known.function, known.name, claim.arguments, reopen)
+        return decode(known.function, known.name, claim.arguments, reopen, self._shelf.find)
 
     def _end(self, attempt: Running, outcome: Outcome) -> None:
         if not attempt.end():
+            self._publisher.forget(outcome)
             return
         claim, known = attempt.claim, attempt.known
         attempt.task = None  # whose context holds the attempt: a circle for the garbage collector in every request
@@ -255,7 +274,10 @@ class Runner:
         now = self._clock.now()
         for note in attempt.take(now):
             self._store.submit(Tell(note), CallbackReply(ignore_lost))
-        self._submit(Settle(settlement(claim, outcome, known.options, now=now), claim.followed))
+        settle = Settle(settlement(claim, outcome, known.options, now=now), claim.followed)
+        if isinstance(outcome, Returned) and outcome.made is not None and outcome.made.outputs:
+            settle = self._publisher.settles(settle, outcome.made)
+        self._submit(settle)
         self._lanes.give_back(known.lane)
         self._freed(known.lane)
         if isinstance(outcome, Raised):  # last, because a handler of the program may raise
@@ -296,6 +318,8 @@ class Runner:
     def settled(self, command: Settle, answer: Any) -> None:
         """Take note of what became of a settlement. Called on the store's thread."""
         what: Settlement = command.settlement
+        if command.outputs:
+            self._publisher.settled(command, answer)
         if isinstance(answer, PASSING):
             self._again.later(command, _Settling(self, command))
             return

@@ -81,8 +81,13 @@ class Copied:
         """Nothing to do: until the copy is made, the file must stay open."""
 
     def release(self) -> None:
-        if isinstance(self._settled, StagedFile):
-            self._settled.close()
+        if self.staged is not None:
+            self.staged.close()
+
+    @property
+    def staged(self) -> StagedFile | None:
+        """The copy, once it is made and if it is not small."""
+        return self._settled if isinstance(self._settled, StagedFile) else None
 
 
 class PendingFile:

@@ -205,7 +205,8 @@ class Spool(io.BufferedIOBase):
         """Return the digest of what has been written so far; more may be. May block."""
         if self._closed:
             raise ValueError("digest of closed file")
-        return digest_of(self._small.getvalue()) if self._small is not None else self._on_disk().digest_now()
+        content = self._content
+        return digest_of(content.getvalue()) if isinstance(content, io.BytesIO) else content.digest_now()
 
     def settle(self) -> bytes | StagedFile:
         """End the writing and return the content: itself when small, else where it is on disk. May block."""

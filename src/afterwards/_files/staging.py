@@ -51,6 +51,14 @@ class Staging:
                 fd = os.open(path, _NEW, 0o600)
         return StagedFile(_HashedFile(fd), id=id, path=path, root=self.root)
 
+    def adopt(self, path: Path, *, id: str, size: int | None = None, digest: str = "") -> "StagedFile":
+        """Open a file again that was closed or moved here, with its size and digest if they are known."""
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        staged = StagedFile(_HashedFile(fd), id=id, path=path, root=self.root)
+        if size is not None:
+            staged.size, staged.digest, staged._sealed = size, digest, True
+        return staged
+
 
 class _HashedFile(io.FileIO):
     """Hashes what is written as long as it is written in order, and begins the writing to disk early."""

@@ -127,7 +127,7 @@ class Connection(HttpToolsProtocol):
         if self._offers and self.scope["http_version"] == "1.1":
             self.scope["extensions"] = exchange.offers()
             if self.scope["method"] == "GET" and not exchange.is_large:
-                self.scope["extensions"].update(sending.offer(exchange))  # type: ignore[typeddict-item]
+                self.scope["extensions"].update(sending.offer(exchange))
         if exchange.is_large:
             exchange.step_between()
             self.flow.pause_reading()  # until the application asks

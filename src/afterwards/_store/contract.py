@@ -57,7 +57,7 @@ class Stored(Protocol):
 
 
 class Accept(msgspec.Struct, frozen=True, kw_only=True):
-    """Store the tasks of one request, or none of them. Answer: None."""
+    """Store the tasks of one request, or none of them. Answer: None, or UnknownFile when a file is gone."""
 
     tasks: Sequence[NewTask]
     files: Sequence[Stored] = ()
@@ -80,10 +80,15 @@ class ClaimTasks:
 
 
 class Settle(msgspec.Struct, frozen=True):
-    """Record how an attempt ended. Answer: None, or LeaseLost raised at the asker."""
+    """Record how an attempt ended, with the files it made. Answer: None, or LeaseLost raised at the asker.
+
+    An output that has no row is answered with UnknownFile. Whatever is refused stores nothing, files included.
+    """
 
     settlement: Settlement
     followed: bool = False  # a hint: another task waits for this one's end
+    files: Sequence[Stored] = ()  # new ones, safe on disk already
+    outputs: Sequence[str] = ()  # ids of files that the task keeps from now on, new or not
 
 
 class Tell(msgspec.Struct, frozen=True):
@@ -362,6 +367,10 @@ class Store(Protocol):
 
     def file(self, id: str) -> Stored | None:
         """Return a file's row, with its content when it is kept there."""
+        ...
+
+    def verdicts(self, ids: Sequence[str]) -> dict[str, Verdict | None]:
+        """Return what a scanner said of each of these files that has a row."""
         ...
 
     def known_files(self, ids: Sequence[str]) -> set[str]:

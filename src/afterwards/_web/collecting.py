@@ -17,9 +17,10 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from afterwards._domain.options import CallOptions
-from afterwards._engine.intake import Draft, Plan
+from afterwards._engine.intake import Draft, Pending, Plan
 from afterwards._engine.unsaved import UnsavedTask
 from afterwards._files.pending import PendingFile
+from afterwards._web.artifacts import taken
 from afterwards._web.keys import Slot
 from afterwards._web.parts import refuse_bytes_for_uploads
 from afterwards._web.problems import plain
@@ -90,7 +91,9 @@ class Gathering:
         if self._after is not None:
             self._after.start()
 
-    def _keep(self, value: object, function: str) -> PendingFile | None:
+    def _keep(self, value: object, function: str) -> Pending | None:
+        if (stored := taken(value, self.system.engine.shelf, function=function, argument="(a file)")) is not None:
+            return stored
         kept = keep(value, self.system.staging, function=function, argument="(an upload)")
         if kept is not None:
             self._files.append(kept)

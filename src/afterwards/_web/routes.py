@@ -11,17 +11,18 @@ from urllib.parse import urlencode
 
 import blake3
 import msgspec
-from fastapi import FastAPI, Header, Query
+from fastapi import Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from afterwards._domain.documents import TaskDocument, failure, hidden
+from afterwards._domain.artifacts import single_artifact
+from afterwards._domain.documents import TaskDocument, failure, hidden, plain_result
 from afterwards._domain.ids import is_id
 from afterwards._domain.tasks import FINAL, TaskState
-from afterwards._domain.values import to_plain
 from afterwards._engine.engine import Engine
 from afterwards._store.contract import Filter, RunAgain, ask
 from afterwards._web import events
+from afterwards._web.downloads import file_response
 from afterwards._web.finding import Found, Source, View
 from afterwards._web.leaving import is_stopping, while_wanted
 from afterwards._web.problems import NOSNIFF
@@ -64,8 +65,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 class Routes:
     """The answers of one installation."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, *, opens_files: bool) -> None:
         self._system = system
+        self._opens_files = opens_files  # else only signed links do, and a result shows the file's document
 
     def view(self, request: Request, *, traceback: bool = False) -> View:
         """How the sender of a request sees tasks."""
@@ -128,8 +130,8 @@ class Routes:
         engine = self._system.engine
         return await events.stream(Source(self._system, engine, id), engine, view, header or query)
 
-    async def result(self, id: str, if_none_match: IfNoneMatch = None) -> Response:
-        """Return what the task returned, as plain JSON; a conflict while it has not, or will not."""
+    async def result(self, id: str, request: Request, if_none_match: IfNoneMatch = None) -> Response:
+        """Return what the task came to: its one file, as `/files` gives it, or plain JSON. A conflict until it has."""
         found = await Source(self._system, self._system.engine, id).find()
         row = found.row
         if row.state not in FINAL:
@@ -138,8 +140,10 @@ class Routes:
             raise TaskFailed(task=id, name=row.name, state=row.state.value, failure=failure(row.error))
         if not found.durable:
             raise TaskNotStored(task=id, problem="what it returned was not kept")
-        # A result that is one stored file is answered by `downloads.file_response(self._system, request, its id)`.
-        return _tagged(msgspec.json.encode(to_plain(row.result or "null")), if_none_match, {})
+        if self._opens_files and (file := single_artifact(row)) is not None:
+            return await file_response(self._system, request, file)
+        shown = plain_result(row, base=self.view(request).base)
+        return _tagged(msgspec.json.encode(shown), if_none_match, {})
 
     async def tasks(
         self,
@@ -202,18 +206,16 @@ class Routes:
         return Response(msgspec.json.encode(health), 503 if reasons else 200, headers, "application/json")
 
 
-def add_routes(app: FastAPI, system: System, guard: Any, *, docs: bool) -> None:
+def add_routes(routing: Routing, system: System, *, opens_files: bool) -> None:
     """Give an application the status routes, before its own: a catch-all, or a file server at its root, hides nothing.
 
     Args:
-        app: Its own dependencies and middleware hold for them.
+        routing: Where to.
         system: Whose tasks they show.
-        guard: The dependency that lets admins through.
-        docs: Show them in the application's OpenAPI document.
+        opens_files: Whether the id of a file, or of the task that came to it, opens it.
     """
-    routing = Routing(app, system, guard, docs=docs)
     with routing.first():
-        _add_task_routes(routing, Routes(system))
+        _add_task_routes(routing, Routes(system, opens_files=opens_files))
 
 
 def _add_task_routes(routing: Routing, routes: Routes) -> None:
@@ -227,7 +229,7 @@ def _add_task_routes(routing: Routing, routes: Routes) -> None:
         204: {"description": "The task has ended and every event was seen."},
     }
     result: Answers = {
-        200: content("What the task returned.", Any),
+        200: content("What the task returned, or the one file that it came to.", Any),
         304: same,
         409: refusal("The task has no result (yet)."),
     }

@@ -14,9 +14,9 @@ from afterwards._files.pending import PendingFile
 from afterwards._files.promotion import demote, promote
 from afterwards._files.recent import Recent
 from afterwards._files.stored import StoredFile
-from afterwards.errors import KeyLost, Stopped, StorageFull, StoreBusy
+from afterwards.errors import KeyLost, Stopped, StorageFull, StoreBusy, UnknownFile
 
-_NOT_STORED = (StorageFull, StoreBusy, Stopped, KeyLost)
+_NOT_STORED = (StorageFull, StoreBusy, Stopped, KeyLost, UnknownFile)
 
 
 class Storing:

@@ -18,13 +18,16 @@ from starlette.websockets import WebSocket
 from afterwards._domain.options import CallOptions
 from afterwards._domain.tasks import FINAL, TaskRow, TaskState
 from afterwards._engine.engine import Engine, Settings
-from afterwards._engine.intake import Intake, Plan
+from afterwards._engine.files import File
+from afterwards._engine.intake import Intake, Pending, Plan
 from afterwards._engine.unsaved import Unsaved, UnsavedTask
 from afterwards._files.directory import load_key, open_directory
 from afterwards._files.pending import PendingFile
 from afterwards._files.staging import Staging
 from afterwards._files.stored import StoredFile
+from afterwards._files.workspace import STORED_AS
 from afterwards._store.sqlite.store import SqliteStore
+from afterwards._web.artifacts import taken
 from afterwards._web.collecting import Gathering
 from afterwards._web.injection import Handler, Route, collecting
 from afterwards._web.keys import HEADER, Keys
@@ -78,7 +81,14 @@ class System:
                 self.root = open_directory(self.data)
                 self.key = key = load_key(self.root)
                 store = SqliteStore(self.root / "afterwards.db")
-                engine = Engine(root=self.root, store=store, key=key, settings=self.settings, reopen=self._reopen)
+                engine = Engine(
+                    root=self.root,
+                    store=store,
+                    key=key,
+                    settings=self.settings,
+                    reopen=self._reopen,
+                    prefix=self.prefix,
+                )
                 self.store = store
                 self.staging = Staging(self.root, engine.worker)
                 self.intake = Intake(engine)
@@ -149,7 +159,9 @@ class System:
     ) -> tuple[Plan, list[PendingFile]]:
         files: list[PendingFile] = []
 
-        def keep_file(value: object, function: str) -> PendingFile | None:
+        def keep_file(value: object, function: str) -> Pending | None:
+            if (stored := taken(value, self.engine.shelf, function=function, argument="(a file)")) is not None:
+                return stored
             kept = keep(value, self.staging, function=function, argument="(an upload)")
             if kept is not None:
                 files.append(kept)
@@ -248,6 +260,11 @@ class System:
             raise UnknownTask(task=id)
         return found
 
+    async def file(self, id: str) -> File:
+        """Return a stored file; see `Shelf.find`."""
+        engine = await self.running(None)
+        return await engine.read(engine.shelf.find, id)
+
     async def wait_for(self, ids: Sequence[str], *, timeout: float | None = None, retrying: bool = False) -> None:
         """Wait until tasks have ended, or no longer move by themselves soon, or the program stops.
 
@@ -273,7 +290,9 @@ class System:
         row = self.store.file(id)
         if row is None:
             raise MissingFile(id=id, name=None, path="row for it")
-        return reopen(msgspec.convert(row, StoredFile, from_attributes=True), self.root)
+        upload = reopen(msgspec.convert(row, StoredFile, from_attributes=True), self.root)
+        setattr(upload, STORED_AS, id)
+        return upload
 
 
 def _looks(scope: Any) -> tuple[bool, bool]:

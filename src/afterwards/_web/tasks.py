@@ -77,7 +77,7 @@ class Handle:
         if row.state is not TaskState.SUCCEEDED:
             failure = None if row.error is None else msgspec.json.decode(row.error, type=Failure)
             raise TaskFailed(task=self.id, name=row.name, state=row.state.value, failure=failure)
-        return decode_result(row.result or "null")
+        return decode_result(row.result or "null", self._system.engine.shelf.among(row.files))
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """Yield what an endpoint that returns the handle answers: its id and its URL."""

@@ -12,7 +12,7 @@ import apsw
 import msgspec
 
 from afterwards._domain.attempts import after_interruption
-from afterwards._domain.files import FILE_GRACE
+from afterwards._domain.files import FILE_GRACE, FileRole
 from afterwards._domain.ids import random_bytes
 from afterwards._domain.tasks import AttemptState, Claim, Failure, NewTask, Note, Settlement, TaskState
 from afterwards._store import contract
@@ -20,7 +20,7 @@ from afterwards._store.contract import Command
 from afterwards._store.keys import KeepAnswer
 from afterwards._store.sqlite import keys
 from afterwards._store.sqlite.sql import QUERIES
-from afterwards.errors import LeaseLost
+from afterwards.errors import LeaseLost, UnknownFile
 
 _claims = msgspec.json.Decoder(list[Claim])
 
@@ -34,9 +34,12 @@ def one_statement(commands: Sequence[Command]) -> bool:
         if isinstance(command, contract.Accept):
             if command.key is not None or any(task.files for task in command.tasks):
                 return False
+        elif isinstance(command, contract.Settle):
+            if command.outputs:
+                return False
         elif isinstance(command, contract.ClaimTasks):
             claims += 1
-        elif not isinstance(command, contract.Settle | contract.Tell):
+        elif not isinstance(command, contract.Tell):
             return False
     return claims <= 1
 
@@ -84,6 +87,7 @@ class _Batch:
         self._functions: list[tuple[str, str]] = []
         self._tasks: list[NewTask] = []
         self._files: list[tuple[contract.Stored, int]] = []
+        self._outputs: list[tuple[str, str, FileRole]] = []
         self._late: list[str] = []
         self._answers: list[KeepAnswer] = []
 
@@ -93,6 +97,9 @@ class _Batch:
             case contract.Settle(settlement, followed):
                 self._settlements.append(settlement)
                 self.work |= followed or settlement.state in _CLAIMABLE
+                if command.outputs:
+                    self._files += [(file, settlement.at) for file in command.files]
+                    self._outputs += [(settlement.id, file, FileRole.OUTPUT) for file in command.outputs]
             case contract.Tell(note):
                 self._notes.append(note)
             case contract.Accept():
@@ -136,6 +143,7 @@ class _Batch:
 
         Raises:
             LeaseLost: One of the attempts no longer holds its lease. Nothing was stored.
+            UnknownFile: One of the tasks takes or returned a file that has no row. All of it must be taken back.
         KeyLost: One of the keys is another request's by now. Nothing may be stored.
             apsw.ConstraintError: One of the commands breaks a rule. Nothing was stored.
         """
@@ -163,9 +171,14 @@ class _Batch:
             self.work = connection.total_changes() - before > self._changes()
         if self._files:
             connection.executemany(QUERIES["insert_file"], [_file_row(file, at) for file, at in self._files])
-        links = [(task.id, file) for task in self._tasks for file in task.files]
+        links = [(task.id, file, FileRole.INPUT) for task in self._tasks for file in task.files] + self._outputs
         if links:
-            connection.execute(QUERIES["link_files"], {"links": _json(links)})
+            given = {"links": _json(links)}
+            connection.execute(QUERIES["link_files"], given)
+            if connection.changes() < len(links):
+                missing = connection.execute(QUERIES["missing_file"], given).get
+                if missing is not None:
+                    raise UnknownFile(file=missing)
         for answer in self._answers:
             keys.keep_answer(connection, answer)
 
@@ -285,6 +298,7 @@ def _interrupted(held: _Held, command: contract.Rescue, *, stopped: bool) -> Set
 
 
 def _run_again(connection: apsw.Connection, command: contract.RunAgain) -> TaskState | None:
+    connection.execute(QUERIES["forget_outputs"], {"id": command.id})
     connection.execute(QUERIES["run_again"], {"id": command.id, "now": command.now})
     found = connection.execute(QUERIES["state"], {"id": command.id}).get
     return None if found is None else TaskState(found)

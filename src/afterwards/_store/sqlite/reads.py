@@ -129,6 +129,11 @@ class Reads:
             verdict=None if verdict is None else Verdict(verdict),
         )
 
+    def verdicts(self, ids: Sequence[str]) -> dict[str, Verdict | None]:
+        """Return what a scanner said of each of these files that has a row."""
+        rows = self._rows("verdicts", ids=msgspec.json.encode(list(ids)).decode())
+        return {id: None if verdict is None else Verdict(verdict) for id, verdict in rows}
+
     def known_files(self, ids: Sequence[str]) -> set[str]:
         """Return which of these files have a row."""
         return {id for (id,) in self._rows("known_files", ids=msgspec.json.encode(list(ids)).decode())}
