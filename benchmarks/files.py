@@ -72,11 +72,15 @@ def _promise(part: Part, samples: Samples, mebibytes: int, small: int) -> None:
     part.promise(f"peak memory growth, {CLIENTS} forms at once", growth, "MiB", at_most=64)
 
 
+@contextmanager
+def _server(run: Run, kind: str) -> Iterator[tuple[int, Child]]:
+    start = partial(run.ours, module="benchmarks.receivers")
+    with run.folder(kind) as folder, run.serving(lambda port: start(folder, kind, port)) as found:
+        yield found
+
+
 def _large(run: Run, kind: str, source: Path) -> Quantities:
-    with (
-        run.folder(kind) as folder,
-        run.serving(partial(run.ours, folder, kind, module="benchmarks.receivers")) as found,
-    ):
+    with _server(run, kind) as found:
         return asyncio.run(_one(*found, source))
 
 
@@ -101,10 +105,7 @@ async def _one(port: int, child: Child, source: Path) -> Quantities:
 
 
 def _small(run: Run, kind: str, count: int) -> Quantities:
-    with (
-        run.folder(kind) as folder,
-        run.serving(partial(run.ours, folder, kind, module="benchmarks.receivers")) as found,
-    ):
+    with _server(run, kind) as found:
         return asyncio.run(_many(*found, count))
 
 
