@@ -18,8 +18,9 @@ from afterwards._files.archive import Archive, Manifest
 from afterwards._files.directory import open_directory
 from afterwards._files.holding import held
 from afterwards._files.stored import path_of
-from afterwards._store.contract import Filter, Purge, ask_blocking
+from afterwards._store.contract import Filter, ask_blocking
 from afterwards._store.sqlite.store import SqliteStore
+from afterwards._store.upkeep import Purge
 from afterwards.errors import BackupRefused, StorageFull, StoreRefused
 from cli.processes import command, until
 from contract.hand import NOW

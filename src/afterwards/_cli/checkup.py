@@ -20,9 +20,10 @@ from afterwards._files.mending import close_to_others, is_intact, put_back
 from afterwards._files.presence import is_held, living
 from afterwards._files.stored import digest_of
 from afterwards._files.sweep import remove_orphans, sweep_staging
-from afterwards._store.contract import Recount, ask_blocking
+from afterwards._store.contract import ask_blocking
 from afterwards._store.sqlite.inspection import CheckedFile, Inspection, inspecting, reading
 from afterwards._store.sqlite.store import SqliteStore
+from afterwards._store.upkeep import Recount
 from afterwards.errors import Error, StoreRefused
 
 RESCUE = 5.0  # seconds in which a running program frees what a dead one held

@@ -25,6 +25,7 @@ from afterwards._domain.tasks import (
     WorkerInfo,
 )
 from afterwards._store.keys import KeepAnswer, KeyCommand
+from afterwards._store.upkeep import Purge, Recount
 
 
 class Stored(Protocol):
@@ -167,24 +168,6 @@ class Prune:
     failed_before: int | None = None  # for tasks that ended otherwise; None: the same
     since: int = 0  # only tasks that ended from then on: the older ones are known to be gone
     failed_since: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recount:
-    """Write down anew how many tasks have each of these files. Answer: how many rows were wrong."""
-
-    ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purge:
-    """Delete tasks that have ended, and file rows nothing refers to, because a person says so. Answer: Pruned."""
-
-    tasks: bool
-    kinds: tuple[FileKind, ...]  # of files that no task has
-    before: int  # when a task ended, or a file was stored
-    state: TaskState | None  # of tasks; None: any final one
-    limit: int  # tasks, and files
 
 
 Command = (

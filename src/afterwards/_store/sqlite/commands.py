@@ -15,7 +15,7 @@ from afterwards._domain.attempts import after_interruption
 from afterwards._domain.files import FILE_GRACE, FileRole
 from afterwards._domain.ids import random_bytes
 from afterwards._domain.tasks import AttemptState, Claim, Failure, NewTask, Note, Settlement, TaskState
-from afterwards._store import contract
+from afterwards._store import contract, upkeep
 from afterwards._store.contract import Command
 from afterwards._store.keys import KeepAnswer
 from afterwards._store.sqlite import keys
@@ -317,12 +317,12 @@ def _prune(connection: apsw.Connection, command: contract.Prune) -> contract.Pru
     return contract.Pruned(tasks=tasks, files=tuple(msgspec.json.decode(ids, type=list[str])))
 
 
-def _recount(connection: apsw.Connection, command: contract.Recount) -> int:
+def _recount(connection: apsw.Connection, command: upkeep.Recount) -> int:
     connection.execute(QUERIES["recount_uses"], {"ids": _json(command.ids)})
     return connection.changes()
 
 
-def _purge(connection: apsw.Connection, command: contract.Purge) -> contract.Pruned:
+def _purge(connection: apsw.Connection, command: upkeep.Purge) -> contract.Pruned:
     tasks = 0
     if command.tasks:
         wanted = {"before": command.before, "state": command.state, "limit": command.limit}
@@ -343,8 +343,8 @@ _ALONE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
     contract.Rescue: _rescue,
     contract.RunAgain: _run_again,
     contract.Prune: _prune,
-    contract.Recount: _recount,
-    contract.Purge: _purge,
+    upkeep.Recount: _recount,
+    upkeep.Purge: _purge,
     **keys.ALONE,
 }
 

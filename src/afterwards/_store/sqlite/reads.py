@@ -16,8 +16,9 @@ from afterwards._domain.tasks import (
     TaskState,
     WorkerInfo,
 )
-from afterwards._store.contract import Filter, Purge
+from afterwards._store.contract import Filter
 from afterwards._store.sqlite.pool import Pool
+from afterwards._store.upkeep import Purge
 
 _files = msgspec.json.Decoder(list[FileRow])
 _headers = msgspec.json.Decoder(list[tuple[str, str]])
