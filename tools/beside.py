@@ -1,4 +1,4 @@
-"""Runs groups of make targets beside each other, because most tests wait for disks and processes, not for the processor.
+"""Runs groups of make targets beside each other: most tests wait for disks and processes, not for the processor.
 
     python tools/beside.py "TARGET TARGET" "TARGET"
 
