@@ -11,7 +11,7 @@ from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
@@ -85,6 +85,12 @@ class Connection(HttpToolsProtocol):
         """Whether the application reads a large body through the event loop."""
         return self.exchange is not None and self.exchange.asked
 
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nothing is being answered."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
+
     # -- what the transport calls
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -98,7 +104,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._timer is None and (self._in_head or self.cycle is None or self.cycle.response_complete):
+        if self._timer is None and (self._in_head or self._is_idle):
             self._await_head()
         elif self.exchange is not None:
             self.exchange.watch()
@@ -119,9 +125,9 @@ class Connection(HttpToolsProtocol):
             return  # an upgrade
         self.exchange = exchange = Exchange(self, cycle, self.headers)
         if self._offers and self.scope["http_version"] == "1.1":
-            self.scope["extensions"] = exchange.offers()  # type: ignore[typeddict-item]
+            self.scope["extensions"] = offers = exchange.offers()
             if self.scope["method"] == "GET" and not exchange.is_large:
-                self.scope["extensions"].update(sending.offer(exchange))  # type: ignore[typeddict-item]
+                offers.update(sending.offer(exchange))
         if exchange.is_large:
             exchange.step_between()
             self.flow.pause_reading()  # until the application asks
@@ -154,13 +160,12 @@ class Connection(HttpToolsProtocol):
 
     def give_up(self) -> None:
         """Answer 408 to a client that is too slow, where an answer can still be given, and close."""
-        cycle = self.cycle
         if self.transport.is_closing():
             return
-        if cycle is not None and not cycle.response_complete and cycle.response_started:
+        if not self._is_idle and self.cycle.response_started:
             self.transport.abort()
             return
-        if self._in_head or (cycle is not None and not cycle.response_complete):
+        if self._in_head or not self._is_idle:
             self.transport.write(_TOO_SLOW)
         self.transport.close()
 
@@ -189,7 +194,7 @@ class Connection(HttpToolsProtocol):
 
     def _no_head(self) -> None:
         self._timer = None
-        if self.cycle is None or self.cycle.response_complete:
+        if self._is_idle:
             self.give_up()
         elif self._in_head:
             self._await_head()  # the request before it is still being answered
