@@ -19,6 +19,7 @@ from benchmarks import (
     crash,
     download,
     drain,
+    files,
     idle,
     latency,
     machine,
@@ -41,6 +42,7 @@ PARTS: dict[str, Callable[[Run], Part]] = {
     "age": age.measure,
     "upload": upload.measure,
     "download": download.measure,
+    "files": files.measure,
     "crash": crash.measure,
 }
 RESULTS = ROOT / "benchmarks" / "results.json"

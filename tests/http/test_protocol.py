@@ -2,12 +2,17 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
 from afterwards._domain.pace import Pace
 from afterwards._server import exchange
@@ -166,6 +171,40 @@ def test_a_head_that_does_not_end_is_408(serve: Serve, start: bytes):
         assert client.end() == b""
 
 
+def test_a_head_that_grows_too_long_is_431(serve: Serve):
+    """It may come fast enough, and would fill the memory."""
+    with serve(counting) as port, wire(port) as client:
+        try:
+            client.send(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 500_000)
+        except OSError:
+            pass  # refused in the middle
+        given_up = client.answer()
+
+        assert (given_up.status, given_up.headers["connection"]) == (431, "close")
+    assert sum(READS) <= 3 * 65_536
+
+
+def test_a_head_of_many_fields_is_taken(serve: Serve):
+    with serve(counting) as port, wire(port) as client:
+        line = b"X: " + b"y" * 500 + b"\r\n"
+        assert client.send(b"GET / HTTP/1.1\r\nHost: x\r\n" + line * 100 + b"\r\n").answer().status == 200
+
+
+def test_a_websocket_is_not_held_to_the_limits_of_a_request(serve: Serve):
+    """It lives for hours, long after its head."""
+    begun = time.monotonic()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            await send({"type": "websocket.send", "text": "pong"})
+
+    with serve(app) as port, connect(f"ws://127.0.0.1:{port}/") as client:
+        while time.monotonic() - begun < 3 * Watched.header_timeout:
+            client.send("ping")
+            assert client.recv(timeout=20) == "pong"
+
+
 def test_a_connection_without_a_request_is_closed(serve: Serve):
     with serve(counting) as port, wire(port) as client:
         assert client.end() == b""
@@ -281,3 +320,14 @@ def test_older_http_gets_no_more_than_it_knows(serve: Serve):
 
     with serve(app) as port, wire(port) as client:
         assert client.send(b"GET / HTTP/1.0\r\n\r\n").answer().body == b"0"
+
+
+def test_without_httptools_uvicorns_own_protocol_serves(tmp_path: Path):
+    """Slower, but as correct; and the log says so."""
+    code = (
+        "import sys; sys.modules['httptools'] = None; from afterwards.server import HttpProtocol; print(HttpProtocol)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+
+    assert "H11Protocol" in found.stdout
+    assert found.stderr.count("httptools is not installed") == 1
