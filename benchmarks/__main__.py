@@ -17,6 +17,7 @@ from benchmarks import (
     catalogue,
     comparison,
     crash,
+    download,
     drain,
     files,
     idle,
@@ -40,6 +41,7 @@ PARTS: dict[str, Callable[[Run], Part]] = {
     "idle": idle.measure,
     "age": age.measure,
     "upload": upload.measure,
+    "download": download.measure,
     "files": files.measure,
     "crash": crash.measure,
 }

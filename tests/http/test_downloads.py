@@ -48,7 +48,7 @@ def test_a_cut_download_goes_on_where_it_was_cut(shelf: Shelf, id: str):
             head = client.head()
             assert head["status"] == "206"
             assert head["content-range"] == f"bytes {len(have)}-{len(LARGE) - 1}/{len(LARGE)}"
-            have += client.body(random.randrange(1, len(LARGE) // 2))
+            have += client.body(min(random.randrange(1, len(LARGE) // 2), len(LARGE) - len(have)))
             client.reset()
 
     assert hashlib.sha256(have).digest() == hashlib.sha256(LARGE).digest()
@@ -134,7 +134,7 @@ def test_a_file_that_is_removed_in_the_middle_is_still_sent_whole(shelf: Shelf, 
         assert prune(shelf).files == (id,)
 
         assert shelf.get(id).status_code == 404
-        assert start + client.body(len(LARGE)) == LARGE
+        assert start + client.body(len(LARGE) - 1000) == LARGE
     until(lambda: shelf.open_files(id) == 0)
 
 

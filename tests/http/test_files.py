@@ -143,6 +143,15 @@ def test_ranges_that_cannot_be_had_are_refused_with_the_size(shelf: Shelf, conte
     assert shelf.get(id, range="pages=1-2").content == content
 
 
+def test_a_result_has_a_head_too(shelf: Shelf):
+    shelf.put(SMALL)
+    [task] = shelf.site.rows()
+
+    answer = shelf.client.head(f"/afterwards/tasks/{task.id}/result")
+
+    assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", "4")
+
+
 def test_an_empty_file_is_served(shelf: Shelf):
     id = shelf.put(b"")
 

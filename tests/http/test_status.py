@@ -315,6 +315,7 @@ def test_the_routes_are_in_the_openapi_document_unless_it_is_switched_off(tmp_pa
         "/jobs/tasks/{id}": ["get"],
         "/jobs/tasks/{id}/events": ["get"],
         "/jobs/tasks/{id}/result": ["get"],
+        "/jobs/files/{id}": ["get"],
         "/jobs/tasks/{id}/retry": ["post"],
         "/jobs/tasks": ["get"],
         "/jobs/health": ["get"],

@@ -140,9 +140,9 @@ class Connection(HttpToolsProtocol):
             return  # an upgrade
         self.exchange = exchange = Exchange(self, cycle, self.headers)
         if self._offers and self.scope["http_version"] == "1.1":
-            self.scope["extensions"] = exchange.offers()
+            self.scope["extensions"] = offers = exchange.offers()
             if self.scope["method"] == "GET" and not exchange.is_large:
-                self.scope["extensions"].update(sending.offer(exchange))
+                offers.update(sending.offer(exchange))
         if exchange.is_large:
             exchange.step_between()
             self.flow.pause_reading()  # until the application asks

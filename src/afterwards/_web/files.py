@@ -69,18 +69,19 @@ def _add(routing: Routing, routes: FileRoutes, *, policy: Policy, asks: bool) ->
         409: refusal("It is held back until it has been scanned."),
         412: refusal("It is not the file that `If-Match` names."),
         416: refusal("It has none of the bytes that `Range` asks for."),
+        422: refusal("A parameter means nothing here."),
     }
     add = routing.add
     link, credentials = _kinds(routing.plain)
-    for method in ("GET", "HEAD"):
+    for method, hidden in (("GET", None), ("HEAD", routing.plain)):
         add("/files/{id}", routes.linked, "", {}, method=method, kind=link)
-        if policy == "signed":
-            kind = None if asks else credentials
-            add("/files/{id}", routes.file, "Download a file", unknown, method=method, admin=True, kind=kind)
-            if not asks:
-                add("/files/{id}", routes.refused, "Download a file", unknown, method=method)
+        if policy == "open":
+            add("/files/{id}", routes.file, "Download a file", unknown, method=method, kind=hidden)
+        elif asks:
+            add("/files/{id}", routes.file, "Download a file", unknown, method=method, admin=True, kind=hidden)
         else:
-            add("/files/{id}", routes.file, "Download a file", unknown, method=method)
+            add("/files/{id}", routes.file, "", {}, method=method, admin=True, kind=credentials)
+            add("/files/{id}", routes.refused, "Download a file", unknown, method=method, kind=hidden)
 
 
 def _kinds(plain: type[ProblemRoute]) -> tuple[type[ProblemRoute], type[ProblemRoute]]:

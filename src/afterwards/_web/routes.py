@@ -243,8 +243,8 @@ def _add_task_routes(routing: Routing, routes: Routes) -> None:
     add("/tasks/{id}/events", routes.events_with_tracebacks, "", {}, admin=True, kind=traced)
     add("/tasks/{id}", routes.task, "Show a task", {**shown, **unknown})
     add("/tasks/{id}/events", routes.events, "Stream a task's events", {**stream, **unknown})
-    for method in ("GET", "HEAD"):
-        add("/tasks/{id}/result", routes.result, "Get a task's result", {**result, **unknown}, method=method)
+    add("/tasks/{id}/result", routes.result, "Get a task's result", {**result, **unknown})
+    add("/tasks/{id}/result", routes.result, "", {}, method="HEAD", kind=routing.plain)
     add(
         "/tasks/{id}/retry",
         routes.retry,

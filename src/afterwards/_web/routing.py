@@ -90,7 +90,8 @@ class Routing:
             method: The one HTTP method it takes.
             status: Of an answer that went well.
             admin: Let admins through only.
-            kind: `with_traceback` for a second route of one path, which the OpenAPI document does not show.
+            kind: Of a second route of one path, which the OpenAPI document does not show: `with_traceback`, or `plain`
+                for another method.
         """
         self._app.router.add_api_route(
             self._prefix + path,
