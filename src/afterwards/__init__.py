@@ -10,6 +10,7 @@ if sys.platform == "win32":  # before anything is imported that Windows does not
 
 from afterwards._domain.options import task
 from afterwards._engine.context import current_task, progress
+from afterwards._web.settings import Uploads, uploads
 from afterwards.fastapi import Afterwards, BackgroundTasks, Handle
 
-__all__ = ["Afterwards", "BackgroundTasks", "Handle", "current_task", "progress", "task"]
+__all__ = ["Afterwards", "BackgroundTasks", "Handle", "Uploads", "current_task", "progress", "task", "uploads"]

@@ -24,10 +24,11 @@ from starlette.websockets import WebSocket
 
 from afterwards._domain.options import PLAIN_CALL
 from afterwards._engine.engine import Settings
-from afterwards._web import injection, receiving
+from afterwards._web import early, injection, receiving
 from afterwards._web.access import Access
 from afterwards._web.injection import Handler, Route
 from afterwards._web.routes import add_routes
+from afterwards._web.settings import Uploads
 from afterwards._web.system import System
 from afterwards._web.tasks import BackgroundTasks, Handle
 from afterwards.errors import Error, RoutesTooEarly
@@ -62,6 +63,7 @@ class Afterwards:
         admin: Any = None,
         token: str | None = None,
         docs: bool = True,
+        uploads: Uploads | None = None,
     ) -> None:
         """Prepare an application; nothing is opened before its start-up.
 
@@ -81,6 +83,7 @@ class Afterwards:
             token: An admin token instead, for `Authorization: Bearer`. Default: the environment's AFTERWARDS_TOKEN.
                 Without either, only clients on this machine are answered, with the token that the log shows.
             docs: Show the status routes in the application's OpenAPI document.
+            uploads: What may come in, from whom, and how much of it. Default: what the environment says; see `Uploads`.
 
         Raises:
             ValueError: A value is out of its range.
@@ -98,7 +101,12 @@ class Afterwards:
         self.app = app
         self._apps: weakref.WeakSet[Any] = weakref.WeakSet()
         self._system = System(
-            data=folder, prefix=prefix.rstrip("/"), strict=strict, settings=settings, adopting=self._adopts
+            data=folder,
+            prefix=prefix.rstrip("/"),
+            strict=strict,
+            settings=settings,
+            uploads=Uploads() if uploads is None else uploads,
+            adopting=self._adopts,
         )
         self._access = Access(admin=admin, token=token, key=lambda: self._system.key)
         self._docs = docs
@@ -351,6 +359,7 @@ def _prepare_lifespan() -> None:
     Router.lifespan = lifespan  # type: ignore[method-assign]
 
 
+early.install()
 injection.install(_opener)
 receiving.check()
 _prepare_lifespan()

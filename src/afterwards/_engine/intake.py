@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from afterwards._domain.arguments import encode
 from afterwards._domain.attempts import SECOND
 from afterwards._domain.ids import new_id, random_bytes
+from afterwards._domain.limits import Quota
 from afterwards._domain.options import CallOptions
 from afterwards._domain.tasks import Claim, NewTask, TaskState
 from afterwards._engine.context import Call
@@ -197,6 +198,7 @@ class Plan:
     def __init__(self, engine: Engine, drafts: Sequence[Draft], *, after: str | None, held: bool) -> None:
         self._engine = engine
         self._submitted = False
+        self.quota: Quota | None = None  # that its files must keep to when they are stored
         self.claims: list[tuple[Claim, Call | None]] = []
         self.held: list[str] = []
         self.tasks: list[NewTask] = []
@@ -268,7 +270,9 @@ class Plan:
         """Return the command that stores the plan, to be handed to the store at once."""
         self._submitted = True
         functions = self._engine.registry.unsaved([draft.known.name for draft in self._drafts])
-        return Accept(tasks=self.tasks, files=files, functions=functions, late=late)
+        return Accept(
+            tasks=self.tasks, files=files, functions=functions, late=late, quota=self.quota if files else None
+        )
 
     def start(self) -> None:
         """Start what is on record as running and let go of what was held. Safe from any thread; once is enough."""

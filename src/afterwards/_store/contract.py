@@ -7,13 +7,14 @@ that block briefly and are made on threads of their own. `tests/contract` runs t
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
 from afterwards._domain.files import FileKind, Verdict
+from afterwards._domain.limits import Quota, Usage
 from afterwards._domain.tasks import (
     AttemptRow,
     Event,
@@ -62,6 +63,7 @@ class Accept(msgspec.Struct, frozen=True, kw_only=True):
     files: Sequence[Stored] = ()
     functions: Sequence[tuple[str, str]] = ()  # (name, signature) of functions seen for the first time
     late: bool = False  # the task before may have ended already: tasks are added one by one, as on a WebSocket
+    quota: Quota | None = None  # decided once more, beside what other processes have stored: QuotaExceeded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +161,21 @@ class Prune:
     limit: int
 
 
-Command = Accept | ClaimTasks | Settle | Tell | LetGo | Register | Know | Renew | Stopping | Rescue | RunAgain | Prune
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """Record a scanner's verdict on a file; what was found infected stays so.
+
+    Answer: the verdict that holds, None when there is no such file.
+    """
+
+    file: str
+    verdict: Verdict
+    finding: str | None = None  # what it says, for people
+
+
+Command = (
+    Judge | Accept | ClaimTasks | Settle | Tell | LetGo | Register | Know | Renew | Stopping | Rescue | RunAgain | Prune
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +290,7 @@ class Store(Protocol):
     def submit(self, command: Command, reply: Reply) -> None:
         """Hand over a command from any thread; its answer is delivered when it is on stable storage.
 
-        Delivered exceptions: LeaseLost, BrokenRule, StorageFull, StorageUnsure, StoreBusy, Stopped.
+        Delivered exceptions: LeaseLost, QuotaExceeded, BrokenRule, StorageFull, StorageUnsure, StoreBusy, Stopped.
         """
         ...
 
@@ -323,6 +339,14 @@ class Store(Protocol):
 
     def file(self, id: str) -> Stored | None:
         """Return a file's row, with its content when it is kept there."""
+        ...
+
+    def finding(self, id: str) -> str | None:
+        """Return what a scanner said of a file."""
+        ...
+
+    def stored(self, owners: Sequence[str]) -> Mapping[str, Usage]:
+        """Return how much is stored of each of these owners; "" stands for everybody."""
         ...
 
     def known_files(self, ids: Sequence[str]) -> set[str]:

@@ -17,15 +17,18 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from afterwards._domain.documents import hidden
+from afterwards._domain.limits import Quota
 from afterwards._domain.options import CallOptions
 from afterwards._engine.intake import Draft, Plan
 from afterwards._engine.unsaved import UnsavedTask
 from afterwards._files.pending import PendingFile
+from afterwards._web.admission import Admission
 from afterwards._web.parts import refuse_bytes_for_uploads
+from afterwards._web.refusing import refused
 from afterwards._web.storing import release
 from afterwards._web.tasks import injected
 from afterwards._web.uploads import keep
-from afterwards.errors import HTTP_STATUS, Stopped, StorageFull, StorageUnsure, StoreBusy, Unstorable
+from afterwards.errors import HTTP_STATUS, QuotaExceeded, Stopped, StorageFull, StorageUnsure, StoreBusy, Unstorable
 
 if TYPE_CHECKING:
     from afterwards._web.system import System
@@ -50,6 +53,7 @@ class Gathering:
         self._after: After | None = None  # once the tasks are stored
         self._last: str | None = None
         self.response: Response | None = None
+        self.admission: Admission | None = None  # of the files that the request brought
 
     def make(self) -> StarletteBackgroundTasks:
         """Return the object that FastAPI injects for this request."""
@@ -92,6 +96,8 @@ class Gathering:
         kept = keep(value, self.system.staging, function=function, argument="(an upload)")
         if kept is not None:
             self._files.append(kept)
+            if self.admission is not None:
+                kept.owner = self.admission.owner
         return kept
 
     async def _leave(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -124,6 +130,8 @@ class Gathering:
         if self._drafts:
             try:
                 plan = await self._store(held=streamed)
+            except QuotaExceeded as error:
+                raise refused(self._connection, error) from error  # another process has used up the room meanwhile
             except (StorageFull, StorageUnsure, StoreBusy, Stopped) as error:
                 headers = {"Retry-After": "1"}
                 told = hidden(str(error), self.system.hidden_folder)
@@ -135,6 +143,7 @@ class Gathering:
         plan = self.system.intake.plan(self._drafts, held=held)
         self._last = self._drafts[-1].id  # what is added later, by a stream or an exit, comes after it
         files, self._files = self._files, []
+        plan.quota = self._quota
         await self.system.storing.store(plan, files)
         return plan
 
@@ -144,10 +153,17 @@ class Gathering:
         before = None if draft.options.parallel else self._last
         plan = self.system.intake.plan([draft], after=before, held=after is not None)
         files, self._files = self._files, []
+        plan.quota = self._quota
         self.system.storing.store_blocking(plan, files, late=True)
         self._last = draft.id
         if after is None or not after.keep(plan):
             plan.start()
+
+    @property
+    def _quota(self) -> Quota | None:
+        """What must still hold when files are stored that the request brought."""
+        quota = self.system.admitting.settings.quota
+        return quota if self.admission is not None and quota.asks else None
 
     def _adopt(self, response: Response) -> None:
         """Take over plain background tasks, where the app's are ours: of the response, and put on the injected list."""

@@ -26,7 +26,7 @@ class Form:
     def __init__(
         self,
         content_type: str | None,
-        open_file: Callable[[], Any],
+        open_file: Callable[[str, str | None], Any],
         *,
         max_files: float = MAX_FILES,
         max_fields: float = MAX_FIELDS,
@@ -36,7 +36,8 @@ class Form:
 
         Args:
             content_type: The request's header.
-            open_file: Makes the binary file that the next file of the form is written to.
+            open_file: Given its name and declared type, makes the binary file that the next file of the form is written
+                to. Its `arrived()` is called behind the last byte.
             max_files: Parts with a file name.
             max_fields: Parts without one.
             max_part_size: Bytes of a part without one.
@@ -136,10 +137,10 @@ class Form:
             self._files += 1
             if self._files > self._max_files:
                 raise MultiPartException(f"Too many files. Maximum number of files is {self._max_files}.")
-            file = self._open_file()
+            filename, headers = _decode(options[b"filename"], self._charset), Headers(raw=self._headers)
+            file = self._open_file(filename, headers.get("content-type"))
             self._write = file.write
-            filename = _decode(options[b"filename"], self._charset)
-            self._upload = UploadFile(file, size=0, filename=filename, headers=Headers(raw=self._headers))
+            self._upload = UploadFile(file, size=0, filename=filename, headers=headers)
         else:
             self._fields += 1
             if self._fields > self._max_fields:
@@ -157,6 +158,7 @@ class Form:
 
     def _end_part(self) -> None:
         if self._upload is not None:
+            self._upload.file.arrived()  # type: ignore[attr-defined]  # it came from `open_file`
             self._upload.file.seek(0)
             self._items.append((self._name, self._upload))
         else:

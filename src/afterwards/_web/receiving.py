@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Generator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import fastapi
@@ -20,19 +21,15 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 
+from afterwards._domain.limits import Limits, Quota
+from afterwards._engine.ledger import Ledger
 from afterwards._files.spool import Memory, Spool
 from afterwards._files.staging import Staging
+from afterwards._web.admission import Admission, Arriving
 from afterwards._web.bodies import INLINE, drain
 from afterwards._web.forms import MAX_FIELD_BYTES, MAX_FIELDS, MAX_FILES, Form
-from afterwards.errors import (
-    HTTP_STATUS,
-    BodyTooLarge,
-    BodyTooSlow,
-    ClientLeft,
-    StorageFull,
-    StorageUnsure,
-    UnsupportedVersion,
-)
+from afterwards._web.refusing import REFUSALS, refused
+from afterwards.errors import ClientLeft, UnsupportedVersion
 
 log = logging.getLogger("afterwards")
 
@@ -40,9 +37,20 @@ log = logging.getLogger("afterwards")
 class Reception:
     """Receives the files of one request, for as long as its handler runs: `with Reception(...)`."""
 
-    __slots__ = ("_active", "_failed", "_memory", "_on_form", "_on_stack", "_request", "_spools", "_staging")
+    __slots__ = (
+        "_active",
+        "_admission",
+        "_failed",
+        "_memory",
+        "_on_form",
+        "_on_stack",
+        "_request",
+        "_spools",
+        "_staging",
+    )
 
-    def __init__(self, staging: Staging, request: Request) -> None:
+    def __init__(self, staging: Staging, request: Request, admission: Admission | None = None) -> None:
+        self._admission = admission or Admission(Limits(), _unlimited(staging.root), None)
         self._staging = staging
         self._request = request
         self._spools: list[Spool] = []
@@ -52,9 +60,9 @@ class Reception:
         self._on_form = False  # a form of ours has been begun
         self._on_stack = False
 
-    def open(self) -> Spool:
+    def open(self, name: str, declared: str | None) -> Spool:
         """Make the file for one part of the form."""
-        spool = Spool(self._staging, self._memory)
+        spool = _Received(self._staging, self._memory, self._admission.opening(name, declared))
         self._spools.append(spool)
         return spool
 
@@ -62,7 +70,7 @@ class Reception:
         self._active = True
         request = self._request
         if type(request).form is Request.form:  # else the program reads forms in a way of its own
-            request.form = self.form  # type: ignore[method-assign, assignment]
+            request.form = self.form  # type: ignore[method-assign]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -101,19 +109,20 @@ class Reception:
 
     async def _receive(self, limits: dict[str, Any]) -> FormData:
         request = self._request
+        if limits["max_files"] == MAX_FILES:  # nobody said otherwise, so that ours holds
+            limits["max_files"] = max(MAX_FILES, self._admission.limits.max_files)
         try:
             form = Form(request.headers.get("content-type"), self.open, **limits)
-            await drain(request, form.feed, inline=INLINE)
-            return form.finish()
+            await drain(request, form.feed, limit=self._admission.limits.max_request, inline=INLINE)
+            parsed = form.finish()
+            self._admission.done()
+            return parsed
         except MultiPartException as error:
             if "app" in request.scope:
                 raise HTTPException(400, error.message) from error
             raise
-        except (StorageFull, StorageUnsure) as error:
-            log.error("an upload was refused: %s", error)
-            raise HTTPException(HTTP_STATUS[error.code], _SORRY[error.code]) from error
-        except (BodyTooLarge, BodyTooSlow) as error:
-            raise HTTPException(HTTP_STATUS[error.code], str(error)) from error
+        except REFUSALS as error:
+            raise refused(request, error) from error
         except ClientLeft as error:
             raise ClientDisconnect(str(error)) from None
 
@@ -158,10 +167,29 @@ class _Reading:
 
 
 _cuts = itertools.count(1)
-_SORRY = {
-    StorageFull.code: "There is no room left to store this upload. Nothing of it has been kept. Send it again later.",
-    StorageUnsure.code: "This upload could not be stored. Nothing of it has been kept. Send it again later.",
-}
+
+
+def _unlimited(root: Path) -> Ledger:
+    return Ledger(root, quota=Quota(), reserve=0, stored=lambda _: {})
+
+
+class _Received(Spool):
+    """A spool whose bytes are judged as they arrive; afterwards its program may write to it what it likes."""
+
+    def __init__(self, staging: Staging, memory: Memory, arriving: Arriving) -> None:
+        super().__init__(staging, memory)
+        self._arriving: Arriving | None = arriving
+
+    def write(self, data: Any, /) -> int:
+        if self._arriving is not None:
+            self._arriving.arrived(data)
+        return super().write(data)
+
+    def arrived(self) -> None:
+        """All its bytes have come."""
+        if self._arriving is not None:
+            self._arriving.ended()
+            self._arriving = None
 
 
 def _close_all(spools: list[Spool]) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from afterwards._engine.intake import Intake, Plan
 from afterwards._files.pending import PendingFile
 from afterwards._files.promotion import demote, promote
-from afterwards.errors import Stopped, StorageFull, StoreBusy
+from afterwards.errors import QuotaExceeded, Stopped, StorageFull, StoreBusy
 
-_NOT_STORED = (StorageFull, StoreBusy, Stopped)
+_NOT_STORED = (StorageFull, StoreBusy, Stopped, QuotaExceeded)
 
 
 class Storing:

@@ -24,10 +24,10 @@ from afterwards._files.pending import PendingFile
 from afterwards._files.staging import Staging
 from afterwards._files.stored import StoredFile
 from afterwards._store.sqlite.store import SqliteStore
+from afterwards._web.admitting import Admitting
 from afterwards._web.collecting import Gathering
 from afterwards._web.injection import Handler, Route, collecting
-from afterwards._web.parts import warn_of_dropped
-from afterwards._web.receiving import Reception
+from afterwards._web.settings import Uploads
 from afterwards._web.storing import Storing, release
 from afterwards._web.tasks import Handle
 from afterwards._web.uploads import keep, reopen
@@ -40,8 +40,16 @@ class System:
     """Started by the application's start-up, or by the first request when it has none."""
 
     def __init__(
-        self, *, data: Path, prefix: str, strict: bool | None, settings: Settings, adopting: Callable[[Any], bool]
+        self,
+        *,
+        data: Path,
+        prefix: str,
+        strict: bool | None,
+        settings: Settings,
+        uploads: Uploads,
+        adopting: Callable[[Any], bool],
     ) -> None:
+        self.admitting = Admitting(uploads)
         self.data = self.root = data
         self.prefix = prefix
         self.settings = settings
@@ -82,6 +90,7 @@ class System:
                 self.intake = Intake(engine)
                 self.storing = Storing(self.root, self.intake)
                 self.unsaved = Unsaved(engine.clock)
+                self.admitting.start(self)
                 engine.start(loop)
                 self._engine = engine
                 atexit.register(self.stop)
@@ -163,20 +172,23 @@ class System:
     async def request(self, request: Request, handler: Handler, route: Route) -> Response:
         """Answer a request of an app of ours."""
         scope = request.scope
-        if not route.uses() and not scope["app"].dependency_overrides:
+        uses = route.uses() or bool(scope["app"].dependency_overrides)
+        concerned = self.admitting.concerns(request, route, uses=uses)
+        if not uses and not concerned:
             response = await handler(request)
             if response.background is None:
                 return response
             gathering = await self._gather(request, route)
             gathering.response = response
             return response
+        # Before the gathering, which puts the commit on the same stack: what was promised holds until it is stored.
+        opened = self.admitting.open(request, route) if concerned else None
         gathering = await self._gather(request, route)
         token = collecting.set(gathering)
         try:
-            if _is_form(scope):
-                with Reception(self.staging, request):
-                    response = await handler(request)
-                warn_of_dropped(request, route.single_files(), route.told)
+            if opened is not None:
+                gathering.admission = await opened.admit()
+                response = await opened.answer(handler, self)
             else:
                 response = await handler(request)
         finally:
@@ -264,10 +276,3 @@ class System:
         if row is None:
             raise MissingFile(id=id, name=None, path="row for it")
         return reopen(msgspec.convert(row, StoredFile, from_attributes=True), self.root)
-
-
-def _is_form(scope: Any) -> bool:
-    for name, value in scope["headers"]:  # noqa: SIM110 - a generator would take twice the time
-        if name == b"content-type" and b"multipart/" in value.lower():
-            return True
-    return False

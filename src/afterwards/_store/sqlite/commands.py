@@ -12,11 +12,13 @@ import apsw
 import msgspec
 
 from afterwards._domain.attempts import after_interruption
-from afterwards._domain.files import FILE_GRACE
+from afterwards._domain.files import FILE_GRACE, Verdict
 from afterwards._domain.ids import random_bytes
+from afterwards._domain.limits import Quota
 from afterwards._domain.tasks import AttemptState, Claim, Failure, NewTask, Note, Settlement, TaskState
 from afterwards._store import contract
 from afterwards._store.contract import Command
+from afterwards._store.sqlite.quotas import check_quota
 from afterwards._store.sqlite.sql import QUERIES
 from afterwards.errors import LeaseLost
 
@@ -83,6 +85,7 @@ class _Batch:
         self._tasks: list[NewTask] = []
         self._files: list[tuple[contract.Stored, int]] = []
         self._late: list[str] = []
+        self._quotas: list[tuple[Quota, Sequence[contract.Stored]]] = []
 
     def add(self, command: Command) -> bool:
         """Take a command in; False when it is of another kind."""
@@ -96,6 +99,8 @@ class _Batch:
                 self._tasks += command.tasks
                 self._functions += command.functions
                 self._files += [(file, command.tasks[0].created_at) for file in command.files]
+                if command.quota is not None and command.files:
+                    self._quotas.append((command.quota, command.files))
                 if command.late:
                     self._late += [task.id for task in command.tasks]
                 self.work |= command.late or any(task.state in _CLAIMABLE for task in command.tasks)
@@ -131,6 +136,7 @@ class _Batch:
 
         Raises:
             LeaseLost: One of the attempts no longer holds its lease. Nothing was stored.
+            QuotaExceeded: Files of one of the commands do not fit beside what is stored. The transaction must not end.
             apsw.ConstraintError: One of the commands breaks a rule. Nothing was stored.
         """
         lists = {
@@ -157,6 +163,8 @@ class _Batch:
             self.work = connection.total_changes() - before > self._changes()
         if self._files:
             connection.executemany(QUERIES["insert_file"], [_file_row(file, at) for file, at in self._files])
+            for quota, files in self._quotas:
+                check_quota(connection, quota, files)
         links = [(task.id, file) for task in self._tasks for file in task.files]
         if links:
             connection.execute(QUERIES["link_files"], {"links": _json(links)})
@@ -200,6 +208,12 @@ def _file_row(file: contract.Stored, created_at: int) -> dict[str, Any]:
         "kept_until": created_at + FILE_GRACE if file.kept_until is None else file.kept_until,
         "verdict": file.verdict,
     }
+
+
+def _judge(connection: apsw.Connection, command: contract.Judge) -> Verdict | None:
+    told = {"id": command.file, "verdict": command.verdict, "finding": command.finding}
+    found = connection.execute(QUERIES["judge_file"], told).get
+    return None if found is None else Verdict(found)
 
 
 def _let_go(connection: apsw.Connection, command: contract.LetGo) -> None:
@@ -290,6 +304,7 @@ def _prune(connection: apsw.Connection, command: contract.Prune) -> contract.Pru
 
 
 _ALONE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
+    contract.Judge: _judge,
     contract.LetGo: _let_go,
     contract.Register: _register,
     contract.Know: _know,
