@@ -355,6 +355,7 @@ class FileHeldBack(Error):
     """A file is not given to anybody, because a scanner has not said that it is clean, or has found something."""
 
     code = "file_held_back"
+    for_good = False  # True: something was found in it
 
 
 HTTP_STATUS: dict[str, int] = {

@@ -105,6 +105,11 @@ class PendingFile:
         self._holds = 0
 
     @property
+    def is_stored(self) -> bool:
+        """Whether its bytes and what is known of it have been stored."""
+        return self.stored is not None
+
+    @property
     def held(self) -> bool:
         """Whether the bytes are still kept for a task."""
         return self._holds > 0

@@ -140,7 +140,7 @@ class Gathering:
             self._hook(response, plan, own)
 
     async def _store(self, *, held: bool) -> Plan:
-        plan = self.system.intake.plan(self._drafts, held=held)
+        plan = self.system.intake.plan(self._drafts, held=held, first=self.system.scan_of(self._files))
         self._last = self._drafts[-1].id  # what is added later, by a stream or an exit, comes after it
         files, self._files = self._files, []
         plan.quota = self._quota
@@ -151,7 +151,8 @@ class Gathering:
         """Store one task while the caller waits: there is no later moment at which it could be told."""
         after = self._after if self._after is not None and not self._after.begun else None
         before = None if draft.options.parallel else self._last
-        plan = self.system.intake.plan([draft], after=before, held=after is not None)
+        first = self.system.scan_of(self._files)
+        plan = self.system.intake.plan([draft], after=before, held=after is not None, first=first)
         files, self._files = self._files, []
         plan.quota = self._quota
         self.system.storing.store_blocking(plan, files, late=True)

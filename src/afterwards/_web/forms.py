@@ -158,7 +158,7 @@ class Form:
 
     def _end_part(self) -> None:
         if self._upload is not None:
-            self._upload.file.arrived()  # type: ignore[attr-defined]  # it came from `open_file`
+            self._upload.file.arrived()  # type: ignore[attr-defined]  # what `open_file` makes has it
             self._upload.file.seek(0)
             self._items.append((self._name, self._upload))
         else:

@@ -11,7 +11,6 @@ import logging
 import threading
 from collections.abc import Generator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import fastapi
@@ -21,8 +20,6 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 
-from afterwards._domain.limits import Limits, Quota
-from afterwards._engine.ledger import Ledger
 from afterwards._files.spool import Memory, Spool
 from afterwards._files.staging import Staging
 from afterwards._web.admission import Admission, Arriving
@@ -50,7 +47,7 @@ class Reception:
     )
 
     def __init__(self, staging: Staging, request: Request, admission: Admission | None = None) -> None:
-        self._admission = admission or Admission(Limits(), _unlimited(staging.root), None)
+        self._admission = admission
         self._staging = staging
         self._request = request
         self._spools: list[Spool] = []
@@ -60,9 +57,12 @@ class Reception:
         self._on_form = False  # a form of ours has been begun
         self._on_stack = False
 
-    def open(self, name: str, declared: str | None) -> Spool:
+    def open(self, name: str = "", declared: str | None = None) -> Spool:
         """Make the file for one part of the form."""
-        spool = _Received(self._staging, self._memory, self._admission.opening(name, declared))
+        if self._admission is None:
+            spool = Spool(self._staging, self._memory)
+        else:
+            spool = _Received(self._staging, self._memory, self._admission.opening(name, declared))
         self._spools.append(spool)
         return spool
 
@@ -108,14 +108,18 @@ class Reception:
         return self._request._form
 
     async def _receive(self, limits: dict[str, Any]) -> FormData:
-        request = self._request
-        if limits["max_files"] == MAX_FILES:  # nobody said otherwise, so that ours holds
-            limits["max_files"] = max(MAX_FILES, self._admission.limits.max_files)
+        request, admission = self._request, self._admission
+        most = None
+        if admission is not None:
+            most = admission.limits.max_request
+            if limits["max_files"] == MAX_FILES:  # nobody said otherwise, so that ours holds
+                limits["max_files"] = max(MAX_FILES, admission.limits.max_files)
         try:
             form = Form(request.headers.get("content-type"), self.open, **limits)
-            await drain(request, form.feed, limit=self._admission.limits.max_request, inline=INLINE)
+            await drain(request, form.feed, limit=most, inline=INLINE)
             parsed = form.finish()
-            self._admission.done()
+            if admission is not None:
+                admission.done()
             return parsed
         except MultiPartException as error:
             if "app" in request.scope:
@@ -167,10 +171,6 @@ class _Reading:
 
 
 _cuts = itertools.count(1)
-
-
-def _unlimited(root: Path) -> Ledger:
-    return Ledger(root, quota=Quota(), reserve=0, stored=lambda _: {})
 
 
 class _Received(Spool):

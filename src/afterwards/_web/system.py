@@ -10,19 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
+from afterwards._domain.files import Verdict
 from afterwards._domain.options import CallOptions
 from afterwards._domain.tasks import FINAL, TaskRow, TaskState
 from afterwards._engine.engine import Engine, Settings
-from afterwards._engine.intake import Intake, Plan
+from afterwards._engine.intake import Draft, Intake, Plan
+from afterwards._engine.scanning import Scanning, check_verdict
 from afterwards._engine.unsaved import Unsaved, UnsavedTask
 from afterwards._files.directory import load_key, open_directory
 from afterwards._files.pending import PendingFile
 from afterwards._files.staging import Staging
 from afterwards._files.stored import StoredFile
+from afterwards._store.contract import Stored
 from afterwards._store.sqlite.store import SqliteStore
 from afterwards._web.admitting import Admitting
 from afterwards._web.collecting import Gathering
@@ -50,6 +54,7 @@ class System:
         adopting: Callable[[Any], bool],
     ) -> None:
         self.admitting = Admitting(uploads)
+        self.scanning: Scanning | None = None
         self.data = self.root = data
         self.prefix = prefix
         self.settings = settings
@@ -91,6 +96,8 @@ class System:
                 self.storing = Storing(self.root, self.intake)
                 self.unsaved = Unsaved(engine.clock)
                 self.admitting.start(self)
+                if (scan := self.admitting.settings.scan) is not None:
+                    self.scanning = Scanning(engine, self.intake, scan, self._open_stored)
                 engine.start(loop)
                 self._engine = engine
                 atexit.register(self.stop)
@@ -138,7 +145,7 @@ class System:
         plan, files = self._plan(func, args, kwargs, options)
         await self.storing.store(plan, files)
         plan.start()
-        return Handle(self, plan.tasks[0].id)
+        return Handle(self, plan.tasks[-1].id)
 
     def enqueue_blocking(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
@@ -148,7 +155,7 @@ class System:
         plan, files = self._plan(func, args, kwargs, options)
         self.storing.store_blocking(plan, files)
         plan.start()
-        return Handle(self, plan.tasks[0].id)
+        return Handle(self, plan.tasks[-1].id)
 
     def _plan(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
@@ -162,10 +169,15 @@ class System:
             return kept
 
         try:
-            return self.intake.plan([self.intake.draft(func, args, kwargs, options, keep_file)]), files
+            draft = self.intake.draft(func, args, kwargs, options, keep_file)
+            return self.intake.plan([draft], first=self.scan_of(files)), files
         except BaseException:
             release(files)
             raise
+
+    def scan_of(self, files: Sequence[PendingFile]) -> Draft | None:
+        """Hold back files that are about to be stored, and return the scan to be stored with them, if they need one."""
+        return None if self.scanning is None or not files else self.scanning.hold(files)
 
     # -- requests
 
@@ -277,4 +289,9 @@ class System:
         row = self.store.file(id)
         if row is None:
             raise MissingFile(id=id, name=None, path="row for it")
+        if row.verdict not in (None, Verdict.CLEAN):
+            check_verdict(row, self.store.finding(id))
+        return self._open_stored(row)
+
+    def _open_stored(self, row: Stored) -> UploadFile:
         return reopen(msgspec.convert(row, StoredFile, from_attributes=True), self.root)
