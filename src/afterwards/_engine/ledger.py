@@ -153,11 +153,13 @@ class Ledger:
             if bytes < 0 or files < 0:
                 self._changes += 1
 
-    def _ask_quota(self, holding: Holding, asked: Usage) -> None:
+    def _ask_quota(self, holding: Holding, more: Usage) -> None:
+        asked = Usage(bytes=holding.bytes + more.bytes, files=holding.files + more.files)
         answer = Answer(room=Room.FITS)
         for _ in range(_LOOKS):
             with self._counting:
-                promised, changes = dict(self._promised), self._changes
+                changes = self._changes
+                others = {name: _less(self._promised.get(name, NOTHING), holding) for name in self._names(holding)}
             # Read after the promises: what is stored in between counts twice, and never not at all.
             stored = self._stored(self._names(holding))
             owner = holding.owner
@@ -165,9 +167,9 @@ class Ledger:
                 self.quota,
                 asked,
                 total=stored.get(TOTAL, NOTHING),
-                total_under_way=promised.get(TOTAL, NOTHING),
+                total_under_way=others[TOTAL],
                 owner=None if owner is None else stored.get(owner, NOTHING),
-                owner_under_way=NOTHING if owner is None else promised.get(owner, NOTHING),
+                owner_under_way=NOTHING if owner is None else others[owner],
             )
             if answer.room is not Room.BUSY or changes == self._changes:
                 break
@@ -192,3 +194,7 @@ class Ledger:
                     f"the disk of {self._root} can hold {room.files_free:,} more files, of which {reserved:,} are kept "
                     "for tasks. Remove files there, or send it again later."
                 )
+
+
+def _less(promised: Usage, holding: Holding) -> Usage:
+    return Usage(bytes=promised.bytes - holding.bytes, files=promised.files - holding.files)
