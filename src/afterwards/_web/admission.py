@@ -60,11 +60,12 @@ class Admission:
             if verdict is not TypeVerdict.TAKEN:
                 raise self._type_refused(verdict, None, kind, None)
         if length is None:
-            self._ledger.take(self._holding, 0, 1)
+            self._ledger.take(self._holding, 0, 0 if form else 1)
             return
         room = self._ledger.room_for(self._holding) if form and length > 0 else None
         asked = length if room is None or not room < length <= room + OVERHEAD else room
-        self._ledger.take(self._holding, asked, 1 if length else 0)
+        # A small form may have no file in it at all.
+        self._ledger.take(self._holding, asked, 1 if length > (OVERHEAD if form else 0) else 0)
 
     def _check_length(self, length: int, *, form: bool, most: int | None) -> None:
         limits = self.limits

@@ -8,6 +8,7 @@ the `Reception` look after what was left open.
 
 import itertools
 import logging
+import math
 import threading
 from collections.abc import Generator
 from contextlib import AsyncExitStack
@@ -112,8 +113,8 @@ class Reception:
         most = None
         if admission is not None:
             most = admission.limits.max_request
-            if limits["max_files"] == MAX_FILES:  # nobody said otherwise, so that ours holds
-                limits["max_files"] = max(MAX_FILES, admission.limits.max_files)
+            if limits["max_files"] == MAX_FILES < admission.limits.max_files:
+                limits["max_files"] = math.inf  # the program wants more than starlette takes by itself
         try:
             form = Form(request.headers.get("content-type"), self.open, **limits)
             await drain(request, form.feed, limit=most, inline=INLINE)
