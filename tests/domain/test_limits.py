@@ -144,6 +144,8 @@ def test_a_declared_type_refuses_only_when_it_is_clear(declared, verdict):
 
 def test_a_pattern_is_a_type_a_family_or_all():
     assert all(is_pattern(one) for one in ("image/png", "image/*", "*/*", "application/vnd.ms-excel", "image/svg+xml"))
-    assert not any(is_pattern(one) for one in ("png", ".png", "image", "image/", "*", "*/png", "im*/png", "image/p*", 1))
+    assert not any(
+        is_pattern(one) for one in ("png", ".png", "image", "image/", "*", "*/png", "im*/png", "image/p*", 1)
+    )
     assert matches("image/png", ("image/*",))
     assert not matches("image/png", ("text/*", "image/gif"))

@@ -31,7 +31,9 @@ class Stored:
 
 
 def ledger(quota: Quota | None = None, *, reserve: int = 0, stored=None, room: DiskRoom = ROOM) -> Ledger:
-    return Ledger(Path("/data"), quota=quota or Quota(), reserve=reserve, stored=stored or Stored(), room=lambda _: room)
+    return Ledger(
+        Path("/data"), quota=quota or Quota(), reserve=reserve, stored=stored or Stored(), room=lambda _: room
+    )
 
 
 def test_what_one_upload_is_promised_no_other_is():

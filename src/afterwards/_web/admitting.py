@@ -67,9 +67,11 @@ class Admitting:
             route: Its route.
             uses: Whether the route queues tasks: its forms are received by us in any case.
         """
-        if not _is_form(request.scope):
-            return declared_by(route.endpoint) is not None
-        return uses or (self._asks and self.rules(route).early is not None) or self.rules(route).declared
+        if declared_by(route.endpoint) is not None:
+            return True
+        if not (uses or self._asks) or not _is_form(request.scope):
+            return False
+        return uses or self.rules(route).early is not None
 
     def rules(self, route: Route) -> Rules:
         """Return what holds for a route."""
