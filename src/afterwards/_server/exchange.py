@@ -8,17 +8,21 @@ In `scope["extensions"]`, on plain HTTP/1.1 connections:
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from afterwards._server.taking import Taking
 
 if TYPE_CHECKING:
     from afterwards._server.protocol import Connection
+
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 SPARE = 65_536  # bytes of a body that are read and thrown away after an answer, to keep the connection
 TICK = 1.0  # seconds between looks at a body that trickles
@@ -136,7 +140,7 @@ class Exchange:
             return
         lines = [f"HTTP/1.1 {status} {_phrase(status)}".encode()]
         for name, value in headers:
-            if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+            if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
                 raise ValueError(f"the header {name!r}: {value!r} has characters that no header may have")
             lines.append(name + b": " + value)
         if status == 100:

@@ -37,6 +37,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
     """The class to give to uvicorn as `http`; a subclass may change the limits."""
 
     header_timeout = 10.0  # seconds from the connection, or the first byte of a later request, to the end of its head
+    header_bytes = 65_536  # of a head that goes on after so many
     pace = Pace()  # how slowly a body may come
     linger = 2.0  # seconds for which a client that was refused, and still sends, can read why
 
@@ -75,6 +76,8 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args)
         self.exchange: Exchange | None = None  # of the newest request, whose body the parser is in, if in any
         self._in_head = False
+        self._head_bytes = 0
+        self._upgraded = False
         self._timer: asyncio.TimerHandle | None = None
         self._offers = False
         self.lingers = False
@@ -103,16 +106,28 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._upgraded:
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.settings.header_bytes:
+                self._end_with(_TOO_LONG)
+                return
         if self._timer is None and (self._in_head or self._is_idle):
             self._await_head()
         elif self.exchange is not None:
             self.exchange.watch()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._upgraded = True
+        super().handle_websocket_upgrade()
 
     # -- what the parser calls
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
+        self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
         before = self.cycle
@@ -157,14 +172,23 @@ class Connection(HttpToolsProtocol):
 
     def give_up(self) -> None:
         """Answer 408 to a client that is too slow, where an answer can still be given, and close."""
+        if self._in_head or not self._is_idle:
+            self._end_with(_TOO_SLOW)
+        else:
+            self.transport.close()
+
+    def _end_with(self, answer: bytes) -> None:
         if self.transport.is_closing():
             return
         if not self._is_idle and self.cycle.response_started:
-            self.transport.abort()
+            self.transport.abort()  # in the middle of another answer
             return
-        if self._in_head or not self._is_idle:
-            self.transport.write(_TOO_SLOW)
-        self.transport.close()
+        self._stop_timer()
+        if not self._is_idle:  # for the application, the client is gone
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.write(answer)
+        self._linger()
 
     def _linger(self) -> None:
         """Close the sending half, and the connection a little later: closing it at once would take back the answer."""
@@ -203,6 +227,10 @@ class Connection(HttpToolsProtocol):
 
 
 _EMPTY = contextvars.Context()
+_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 35\r\n"
+    b"connection: close\r\n\r\nThe head of the request is too long"
+)
 _TOO_SLOW = (
     b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 39\r\n"
     b"connection: close\r\n\r\nThe request came too slowly; try again."

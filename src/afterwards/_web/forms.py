@@ -88,9 +88,9 @@ class Form:
         Raises:
             MultiPartException: The form is not one, or breaks a limit.
         """
-        self._fed = True
-        if self._ended:
+        if self._ended or not len(block):
             return  # an epilogue means nothing
+        self._fed = True
         data = block if isinstance(block, bytes | bytearray) else bytes(block)
         try:
             self._parser.write(data)  # type: ignore[arg-type]  # a bytearray has all that the parser uses
