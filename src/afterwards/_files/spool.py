@@ -66,9 +66,6 @@ class Spool(io.BufferedIOBase):
         assert self._staged is not None
         return self._staged
 
-    def arrived(self) -> None:
-        """All the bytes of its part have come. Nothing to do, but for those who look at them on their way."""
-
     def write(self, data: Any, /) -> int:
         if self._closed:
             raise ValueError("write to closed file")

@@ -58,12 +58,10 @@ class Reception:
         self._on_form = False  # a form of ours has been begun
         self._on_stack = False
 
-    def open(self, name: str = "", declared: str | None = None) -> Spool:
+    def open(self) -> Spool:
         """Make the file for one part of the form."""
-        if self._admission is None:
-            spool = Spool(self._staging, self._memory)
-        else:
-            spool = _Received(self._staging, self._memory, self._admission.opening(name, declared))
+        kind = Spool if self._admission is None else _Judged
+        spool = kind(self._staging, self._memory)
         self._spools.append(spool)
         return spool
 
@@ -110,13 +108,14 @@ class Reception:
 
     async def _receive(self, limits: dict[str, Any]) -> FormData:
         request, admission = self._request, self._admission
-        most = None
+        most = judge = None
         if admission is not None:
+            judge = _Judge(admission)
             most = admission.limits.max_request
             if limits["max_files"] == MAX_FILES < admission.limits.max_files:
                 limits["max_files"] = math.inf  # the program wants more than starlette takes by itself
         try:
-            form = Form(request.headers.get("content-type"), self.open, **limits)
+            form = Form(request.headers.get("content-type"), self.open, judge=judge, **limits)
             await drain(request, form.feed, limit=most, inline=INLINE)
             parsed = form.finish()
             if admission is not None:
@@ -174,23 +173,30 @@ class _Reading:
 _cuts = itertools.count(1)
 
 
-class _Received(Spool):
+class _Judged(Spool):
     """A spool whose bytes are judged as they arrive; afterwards its program may write to it what it likes."""
 
-    def __init__(self, staging: Staging, memory: Memory, arriving: Arriving) -> None:
-        super().__init__(staging, memory)
-        self._arriving: Arriving | None = arriving
+    arriving: Arriving | None = None
 
     def write(self, data: Any, /) -> int:
-        if self._arriving is not None:
-            self._arriving.arrived(data)
+        if self.arriving is not None:
+            self.arriving.arrived(data)
         return super().write(data)
 
-    def arrived(self) -> None:
-        """All its bytes have come."""
-        if self._arriving is not None:
-            self._arriving.ended()
-            self._arriving = None
+
+class _Judge:
+    """Brings a form's files before an admission."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    def begins(self, file: _Judged, name: str, declared: str | None) -> None:
+        file.arriving = self._admission.opening(name, declared)
+
+    def ended(self, file: _Judged) -> None:
+        if file.arriving is not None:
+            file.arriving.ended()
+            file.arriving = None
 
 
 def _close_all(spools: list[Spool]) -> None:
