@@ -13,6 +13,7 @@ from afterwards._domain.retention import Keep
 from afterwards._engine.context import current_task, progress
 from afterwards._engine.files import File
 from afterwards._engine.outputs import output, workdir
+from afterwards._web.settings import Uploads, uploads
 from afterwards.fastapi import Afterwards, BackgroundTasks, Handle
 
 __all__ = [
@@ -21,9 +22,11 @@ __all__ = [
     "File",
     "Handle",
     "Keep",
+    "Uploads",
     "current_task",
     "output",
     "progress",
     "task",
+    "uploads",
     "workdir",
 ]

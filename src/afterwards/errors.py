@@ -15,6 +15,7 @@ class Error(Exception):
     """The base of every exception raised by Afterwards."""
 
     code = "error"
+    retry_after: int | None = None  # seconds after which the same may succeed, where that is known
 
 
 class Unstorable(Error):
@@ -95,6 +96,7 @@ class StorageFull(Error):
     """The disk is full: nothing of what was asked has been stored."""
 
     code = "storage_full"
+    retry_after = 10
 
 
 class StorageUnsure(Error):
@@ -502,6 +504,38 @@ class TakenOver(Error):
         )
 
 
+class UploadTooLarge(Error):
+    """A file, or the number of files, is above what one request may bring."""
+
+    code = "upload_too_large"
+
+
+class TypeRefused(Error):
+    """A file is, by its bytes, of a type that is not taken here, or not what it claims to be."""
+
+    code = "type_refused"
+
+
+class QuotaExceeded(Error):
+    """An upload does not fit beside what is stored for its owner, or altogether."""
+
+    code = "quota_exceeded"
+
+
+class UploadsUnderWay(Error):
+    """An upload would fit, but other uploads that are on their way have been promised the room."""
+
+    code = "uploads_under_way"
+    retry_after = 5
+
+
+class FileHeldBack(Error):
+    """A file is not given to anybody, because a scanner has not said that it is clean, or has found something."""
+
+    code = "file_held_back"
+    for_good = False  # True: something was found in it
+
+
 HTTP_STATUS: dict[str, int] = {
     "error": 500,
     "unstorable": 500,
@@ -551,4 +585,9 @@ HTTP_STATUS: dict[str, int] = {
     "body_too_slow": 408,
     "client_left": 400,  # nobody hears it
     "taken_over": 409,
+    "upload_too_large": 413,
+    "type_refused": 415,
+    "quota_exceeded": 413,
+    "uploads_under_way": 429,
+    "file_held_back": 409,
 }

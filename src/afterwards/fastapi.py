@@ -29,13 +29,14 @@ from afterwards._domain.retention import Keep
 from afterwards._domain.signing import Signer
 from afterwards._engine.engine import Settings
 from afterwards._engine.files import File
-from afterwards._web import injection, receiving
+from afterwards._web import early, injection, receiving
 from afterwards._web.access import Access
 from afterwards._web.artifacts import answer_missing_files
 from afterwards._web.files import Policy, add_file_routes
 from afterwards._web.injection import Handler, Route
 from afterwards._web.routes import add_routes
 from afterwards._web.routing import Routing
+from afterwards._web.settings import Uploads
 from afterwards._web.system import System
 from afterwards._web.tasks import BackgroundTasks, Handle
 from afterwards.errors import Error, RoutesTooEarly
@@ -71,6 +72,7 @@ class Afterwards:
         token: str | None = None,
         docs: bool = True,
         files: Policy = "open",
+        uploads: Uploads | None = None,
     ) -> None:
         """Prepare an application; nothing is opened before its start-up.
 
@@ -93,6 +95,7 @@ class Afterwards:
             docs: Show the status routes in the application's OpenAPI document.
             files: "open": who knows the id of a file may download it. "signed": only who has a link made with `link`
                 may, until it expires, and admins.
+            uploads: What may come in, from whom, and how much of it. Default: what the environment says; see `Uploads`.
 
         Raises:
             ValueError: A value is out of its range.
@@ -110,7 +113,12 @@ class Afterwards:
         self.app = app
         self._apps: weakref.WeakSet[Any] = weakref.WeakSet()
         self._system = System(
-            data=folder, prefix=prefix.rstrip("/"), strict=strict, settings=settings, adopting=self._adopts
+            data=folder,
+            prefix=prefix.rstrip("/"),
+            strict=strict,
+            settings=settings,
+            uploads=Uploads() if uploads is None else uploads,
+            adopting=self._adopts,
         )
         self._access = Access(admin=admin, token=token, key=lambda: self._system.key)
         self._docs = docs
@@ -402,6 +410,7 @@ def _prepare_lifespan() -> None:
     Router.lifespan = lifespan  # type: ignore[method-assign]
 
 
+early.install()
 injection.install(_opener)
 receiving.check()
 _prepare_lifespan()

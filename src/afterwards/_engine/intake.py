@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from afterwards._domain.arguments import encode
 from afterwards._domain.attempts import SECOND
 from afterwards._domain.ids import new_id, random_bytes
+from afterwards._domain.limits import Quota
 from afterwards._domain.options import CallOptions
 from afterwards._domain.tasks import Claim, NewTask, TaskState
 from afterwards._engine.context import Call
@@ -98,15 +99,18 @@ class Intake:
         call = (args, kwargs) if flat else None
         return Draft(known, arguments, files, options, call, engine.clock.now())
 
-    def plan(self, drafts: Sequence[Draft], *, after: str | None = None, held: bool = False) -> "Plan":
+    def plan(
+        self, drafts: Sequence[Draft], *, after: str | None = None, held: bool = False, first: Draft | None = None
+    ) -> "Plan":
         """Decide how the tasks of one request are stored.
 
         Args:
             drafts: In the order they were added. Each waits for the one before it, unless it says otherwise.
             after: The task the first one follows.
             held: They must not start before their response has been sent, which may take long.
+            first: What goes before each of them that has files: it looks at those.
         """
-        return Plan(self._engine, drafts, after=after, held=held)
+        return Plan(self._engine, drafts, after=after, held=held, first=first)
 
     async def store(self, plan: "Plan", files: Sequence[Stored] = (), *, late: bool = False) -> None:
         """Bring a plan onto stable storage.
@@ -195,9 +199,19 @@ def _told(answer: Any) -> None:
 class Plan:
     """The rows of one request, and the attempts that start with them."""
 
-    def __init__(self, engine: Engine, drafts: Sequence[Draft], *, after: str | None, held: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        drafts: Sequence[Draft],
+        *,
+        after: str | None,
+        held: bool,
+        first: Draft | None = None,
+    ) -> None:
+        drafts = drafts if first is None else [first, *drafts]
         self._engine = engine
         self._submitted = False
+        self.quota: Quota | None = None  # that its files must keep to when they are stored
         self.claims: list[tuple[Claim, Call | None]] = []
         self.held: list[str] = []
         self.tasks: list[NewTask] = []
@@ -207,8 +221,10 @@ class Plan:
         sequence = drafts[0].id if len(drafts) > 1 else None
         last = len(drafts) - 1
         for place, draft in enumerate(drafts):
-            before = None if draft.options.parallel else (drafts[place - 1].id if place else after)
-            followed = place < last and not drafts[place + 1].options.parallel
+            before = drafts[place - 1].id if place else after
+            if draft.options.parallel:
+                before = first.id if first is not None and draft.files else None
+            followed = draft is first or (place < last and not drafts[place + 1].options.parallel)
             self.tasks.append(self._task(draft, before, followed=followed, sequence=sequence, held=held, now=now))
 
     def _task(
@@ -270,7 +286,14 @@ class Plan:
         """Return the command that stores the plan, to be handed to the store at once."""
         self._submitted = True
         functions = self._engine.registry.unsaved([draft.known.name for draft in self._drafts])
-        return Accept(tasks=self.tasks, files=files, functions=functions, late=late, key=self.key)
+        return Accept(
+            tasks=self.tasks,
+            files=files,
+            functions=functions,
+            late=late,
+            key=self.key,
+            quota=self.quota if files else None,
+        )
 
     def start(self) -> None:
         """Start what is on record as running and let go of what was held. Safe from any thread; once is enough."""

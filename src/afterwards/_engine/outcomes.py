@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from afterwards._domain.attempts import RetryAt, after_failure
+from afterwards._domain.attempts import SECOND, RetryAt, after_failure
 from afterwards._domain.options import TaskOptions
 from afterwards._domain.tasks import AttemptState, Claim, Failure, Settlement, TaskState
 from afterwards._files.workspace import Made
+from afterwards.errors import FileHeldBack
 
+LONGEST_PAUSE = 120  # seconds between two looks at whether a file may be given to its task
 LONGEST_TRACEBACK = 16_384  # characters; the end is kept, which is where the cause stands
 
 
@@ -39,7 +41,21 @@ class GivenBack:
     begun: bool = False  # its code may have run
 
 
-Outcome = Returned | Raised | GivenBack
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """The code could not be called yet, through no fault of its own: a file is held back."""
+
+    reason: str
+
+
+Outcome = Returned | Raised | GivenBack | Postponed
+
+
+def unrunnable(error: Exception) -> Outcome:
+    """Decide on an attempt that was refused before its code was called, or for what it returned."""
+    if isinstance(error, FileHeldBack) and not error.for_good:
+        return Postponed(str(error))
+    return Raised(error, final=True)
 
 
 def settlement(
@@ -55,6 +71,10 @@ def settlement(
                 return _ended(claim, AttemptState.INTERRUPTED, TaskState.QUARANTINED, now, failure=failure)
             failure = Failure(type="released", message=reason)
             return _ended(claim, AttemptState.RELEASED, TaskState.QUEUED, now, failure=failure)
+        case Postponed(reason):  # again soon, then less often; nothing is counted against the task
+            failure = Failure(type="held back", message=reason)
+            run_at = now + SECOND * min(LONGEST_PAUSE, 2 ** min(claim.attempt, 10))
+            return _ended(claim, AttemptState.RELEASED, TaskState.RETRYING, now, failure=failure, run_at=run_at)
         case Raised(error, final):
             failure = describe(error)
             follows = after_failure(

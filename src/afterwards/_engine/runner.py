@@ -24,17 +24,26 @@ from afterwards._engine.clock import Clock
 from afterwards._engine.context import Call, Running, running
 from afterwards._engine.files import Shelf
 from afterwards._engine.lanes import Lane, Lanes
-from afterwards._engine.outcomes import GivenBack, Outcome, Raised, Returned, refused, settlement, what_it_says
+from afterwards._engine.outcomes import (
+    GivenBack,
+    Outcome,
+    Raised,
+    Returned,
+    refused,
+    settlement,
+    unrunnable,
+    what_it_says,
+)
 from afterwards._engine.publisher import Publisher
 from afterwards._engine.registry import Known, Registry
 from afterwards._engine.threads import Threads
 from afterwards._store.contract import CallbackReply, Command, Reply, Settle, Store, Tell
-from afterwards.errors import DamagedArguments, ForgedTask, LeaseLost, Stopped, UnstorableResult
+from afterwards.errors import DamagedArguments, FileHeldBack, ForgedTask, LeaseLost, Stopped, UnstorableResult
 
 log = logging.getLogger("afterwards.engine")
 
 # Not the code's fault, or sure to come again: a retry would meet the same.
-_UNRUNNABLE = (ForgedTask, DamagedArguments, UnstorableResult)
+_UNRUNNABLE = (ForgedTask, DamagedArguments, UnstorableResult, FileHeldBack)
 
 
 class Loops(Protocol):
@@ -195,7 +204,7 @@ class Runner:
         except GeneratorExit:  # nobody will ever go on with this coroutine
             outcome = GivenBack("its event loop was closed", begun=True)
         except _UNRUNNABLE as error:
-            outcome = Raised(error, final=True)
+            outcome = unrunnable(error)
         except BaseException as error:  # noqa: BLE001 - SystemExit of a task must not end the server
             outcome = Raised(error)
         finally:
@@ -241,7 +250,7 @@ class Runner:
             args, kwargs = attempt.call or self._arguments(attempt, opened)
             return Returned(encode_result(known.function(*args, **kwargs), known.name, attempt.keep))
         except _UNRUNNABLE as error:
-            return Raised(error, final=True)
+            return unrunnable(error)
         except BaseException as error:  # noqa: BLE001 - as above
             return Raised(error)
         finally:

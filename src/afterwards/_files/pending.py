@@ -7,6 +7,7 @@ keeps the bytes alive through that for exactly as long as some task still needs 
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from afterwards._domain.files import Verdict
 from afterwards._domain.ids import new_id
 from afterwards._files.staging import CHUNK, INLINE_BYTES, StagedFile, Staging
 from afterwards._files.stored import Headers, StoredFile
@@ -102,9 +103,16 @@ class PendingFile:
         self.name = name
         self.content_type = content_type
         self.headers = headers
+        self.owner: str | None = None  # whose limits it counts for
+        self.verdict: Verdict | None = None  # HELD: it waits for a scanner
         self.staged: StagedFile | None = None  # known once promoted, if the bytes are not few
         self.stored: StoredFile | None = None  # set by `promote`, taken back by `demote`
         self._holds = 0
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether its bytes and what is known of it have been stored."""
+        return self.stored is not None
 
     @property
     def held(self) -> bool:

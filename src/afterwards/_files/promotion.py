@@ -12,6 +12,7 @@ from pathlib import Path
 
 from afterwards._files.disk import DISK, Disk, honest_errors, start_writing_back
 from afterwards._files.pending import PendingFile
+from afterwards._files.sniffing import START, sniff
 from afterwards._files.staging import StagedFile
 from afterwards._files.stored import StoredFile, digest_of, path_of
 from afterwards.errors import StorageUnsure
@@ -97,4 +98,11 @@ def _record(file: PendingFile, content: bytes | StagedFile) -> StoredFile:
         headers=file.headers,
         digest=digest_of(content) if isinstance(content, bytes) else content.digest,
         content=few,
+        type=sniff(_start(content), file.name),
+        owner=file.owner,
+        verdict=file.verdict,
     )
+
+
+def _start(content: bytes | StagedFile) -> bytes:
+    return content[:START] if isinstance(content, bytes) else os.pread(content.fileno(), START, 0)

@@ -7,13 +7,14 @@ that block briefly and are made on threads of their own. `tests/contract` runs t
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
 from afterwards._domain.files import FileKind, Verdict
+from afterwards._domain.limits import Quota, Usage
 from afterwards._domain.tasks import (
     AttemptRow,
     Event,
@@ -65,6 +66,7 @@ class Accept(msgspec.Struct, frozen=True, kw_only=True):
     functions: Sequence[tuple[str, str]] = ()  # (name, signature) of functions seen for the first time
     late: bool = False  # the task before may have ended already: tasks are added one by one, as on a WebSocket
     key: KeepAnswer | None = None  # what the client will be told, under its idempotency key; KeyLost: nothing is stored
+    quota: Quota | None = None  # decided once more, beside what other processes have stored: QuotaExceeded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +172,18 @@ class Prune:
     failed_since: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """Record a scanner's verdict on a file; what was found infected stays so.
+
+    Answer: the verdict that holds, None when there is no such file.
+    """
+
+    file: str
+    verdict: Verdict
+    finding: str | None = None  # what it says, for people
+
+
 Command = (
     Accept
     | ClaimTasks
@@ -183,6 +197,7 @@ Command = (
     | Rescue
     | RunAgain
     | Prune
+    | Judge
     | Recount
     | Purge
     | KeyCommand
@@ -301,7 +316,8 @@ class Store(Protocol):
     def submit(self, command: Command, reply: Reply) -> None:
         """Hand over a command from any thread; its answer is delivered when it is on stable storage.
 
-        Delivered exceptions: LeaseLost, KeyLost, BrokenRule, StorageFull, StorageUnsure, StoreBusy, Stopped.
+        Delivered exceptions: LeaseLost, KeyLost, QuotaExceeded, BrokenRule, StorageFull, StorageUnsure, StoreBusy,
+        Stopped.
         """
         ...
 
@@ -354,6 +370,14 @@ class Store(Protocol):
 
     def verdicts(self, ids: Sequence[str]) -> dict[str, Verdict | None]:
         """Return what a scanner said of each of these files that has a row."""
+        ...
+
+    def finding(self, id: str) -> str | None:
+        """Return what a scanner said of a file."""
+        ...
+
+    def stored(self, owners: Sequence[str]) -> Mapping[str, Usage]:
+        """Return how much is stored of each of these owners; "" stands for everybody."""
         ...
 
     def known_files(self, ids: Sequence[str]) -> set[str]:

@@ -16,18 +16,30 @@ from starlette.background import BackgroundTasks as StarletteBackgroundTasks
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from afterwards._domain.limits import Quota
 from afterwards._domain.options import CallOptions
 from afterwards._engine.intake import Draft, Pending, Plan
 from afterwards._engine.unsaved import UnsavedTask
 from afterwards._files.pending import PendingFile
+from afterwards._web.admission import Admission
 from afterwards._web.artifacts import taken
 from afterwards._web.keys import Slot
 from afterwards._web.parts import refuse_bytes_for_uploads
 from afterwards._web.problems import plain
+from afterwards._web.refusing import refused
 from afterwards._web.storing import release
 from afterwards._web.tasks import injected
 from afterwards._web.uploads import keep
-from afterwards.errors import HTTP_STATUS, KeyLost, Stopped, StorageFull, StorageUnsure, StoreBusy, Unstorable
+from afterwards.errors import (
+    HTTP_STATUS,
+    KeyLost,
+    QuotaExceeded,
+    Stopped,
+    StorageFull,
+    StorageUnsure,
+    StoreBusy,
+    Unstorable,
+)
 
 if TYPE_CHECKING:
     from afterwards._web.system import System
@@ -53,6 +65,7 @@ class Gathering:
         self._last: str | None = None
         self.response: Response | None = None
         self.slot: Slot | None = None  # of its idempotency key, where it has one
+        self.admission: Admission | None = None  # of the files that the request brought
 
     def make(self) -> StarletteBackgroundTasks:
         """Return the object that FastAPI injects for this request."""
@@ -97,6 +110,8 @@ class Gathering:
         kept = keep(value, self.system.staging, function=function, argument="(an upload)")
         if kept is not None:
             self._files.append(kept)
+            if self.admission is not None:
+                kept.owner = self.admission.owner
         return kept
 
     async def _leave(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -134,6 +149,8 @@ class Gathering:
         if self._drafts:
             try:
                 plan = await self._store(response, held=streamed)
+            except QuotaExceeded as error:
+                raise refused(self._connection, error) from error  # another process has used up the room meanwhile
             except (StorageFull, StorageUnsure, StoreBusy, Stopped, KeyLost) as error:
                 raise plain(error, self.system.hidden_folder) from error
         if plan is not None or self._unsaved or (streamed and self._injected is not None):
@@ -141,10 +158,11 @@ class Gathering:
 
     async def _store(self, response: Response, *, held: bool) -> Plan:
         key = None if self.slot is None else await self.slot.part(response, self._links())
-        plan = self.system.intake.plan(self._drafts, held=held)
+        plan = self.system.intake.plan(self._drafts, held=held, first=self.system.scan_of(self._files))
         plan.key = key
         self._last = self._drafts[-1].id  # what is added later, by a stream or an exit, comes after it
         files, self._files = self._files, []
+        plan.quota = self._quota
         await self.system.storing.store(plan, files)
         if self.slot is not None:
             self.slot.kept()
@@ -154,12 +172,20 @@ class Gathering:
         """Store one task while the caller waits: there is no later moment at which it could be told."""
         after = self._after if self._after is not None and not self._after.begun else None
         before = None if draft.options.parallel else self._last
-        plan = self.system.intake.plan([draft], after=before, held=after is not None)
+        first = self.system.scan_of(self._files)
+        plan = self.system.intake.plan([draft], after=before, held=after is not None, first=first)
         files, self._files = self._files, []
+        plan.quota = self._quota
         self.system.storing.store_blocking(plan, files, late=True)
         self._last = draft.id
         if after is None or not after.keep(plan):
             plan.start()
+
+    @property
+    def _quota(self) -> Quota | None:
+        """What must still hold when files are stored that the request brought."""
+        quota = self.system.admitting.settings.quota
+        return quota if self.admission is not None and quota.asks else None
 
     def _adopt(self, response: Response) -> None:
         """Take over plain background tasks, where the app's are ours: of the response, and put on the injected list."""

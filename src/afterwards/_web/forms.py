@@ -8,7 +8,7 @@ body that ends before its final delimiter was cut off somewhere, and is refused.
 
 import codecs
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -20,6 +20,18 @@ MAX_FIELDS = 1_000
 MAX_FIELD_BYTES = 1 << 20  # of what is not a file; all four as in starlette
 
 
+class Judge(Protocol):
+    """Whoever decides about files while they arrive."""
+
+    def begins(self, file: Any, name: str, declared: str | None) -> None:
+        """Take note of a file before its first byte: its name, and the type it declares."""
+        ...
+
+    def ended(self, file: Any) -> None:
+        """Take note that all of it has come."""
+        ...
+
+
 class Form:
     """One form, from its first block to `finish`, or to `abort`."""
 
@@ -28,6 +40,7 @@ class Form:
         content_type: str | None,
         open_file: Callable[[], Any],
         *,
+        judge: "Judge | None" = None,
         max_files: float = MAX_FILES,
         max_fields: float = MAX_FIELDS,
         max_part_size: int = MAX_FIELD_BYTES,
@@ -37,6 +50,7 @@ class Form:
         Args:
             content_type: The request's header.
             open_file: Makes the binary file that the next file of the form is written to.
+            judge: Is told of each file, and raises what the form is refused with.
             max_files: Parts with a file name.
             max_fields: Parts without one.
             max_part_size: Bytes of a part without one.
@@ -49,6 +63,7 @@ class Form:
         if b"boundary" not in options:
             raise MultiPartException("Missing boundary in multipart.")
         self._open_file = open_file
+        self._judge = judge
         self._max_files = max_files
         self._max_fields = max_fields
         self._max_part_size = max_part_size
@@ -136,10 +151,12 @@ class Form:
             self._files += 1
             if self._files > self._max_files:
                 raise MultiPartException(f"Too many files. Maximum number of files is {self._max_files}.")
+            filename, headers = _decode(options[b"filename"], self._charset), Headers(raw=self._headers)
             file = self._open_file()
             self._write = file.write
-            filename = _decode(options[b"filename"], self._charset)
-            self._upload = UploadFile(file, size=0, filename=filename, headers=Headers(raw=self._headers))
+            if self._judge is not None:
+                self._judge.begins(file, filename, headers.get("content-type"))
+            self._upload = UploadFile(file, size=0, filename=filename, headers=headers)
         else:
             self._fields += 1
             if self._fields > self._max_fields:
@@ -157,6 +174,8 @@ class Form:
 
     def _end_part(self) -> None:
         if self._upload is not None:
+            if self._judge is not None:
+                self._judge.ended(self._upload.file)
             self._upload.file.seek(0)
             self._items.append((self._name, self._upload))
         else:

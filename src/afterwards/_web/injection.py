@@ -24,7 +24,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
+from afterwards._web.early import declare
 from afterwards._web.parts import single_files
+from afterwards._web.settings import declared_by
 from afterwards.errors import UnsupportedVersion
 
 _NAME = "BackgroundTasks"  # in fastapi.dependencies.utils
@@ -69,6 +71,21 @@ class Route:
         self._single_files: frozenset[str] | None = None
         self._takes_form: bool | None = None
         self.told: set[str] = set()  # fields of which files were dropped, and the log says so
+
+    @property
+    def endpoint(self) -> object:
+        """The function that answers."""
+        return self._dependant.call
+
+    @property
+    def path(self) -> str:
+        """Its path, with the names of its parameters."""
+        return self._dependant.path or "/"
+
+    @property
+    def dependants(self) -> list[Dependant]:
+        """The endpoint and everything it depends on."""
+        return _flat(self._dependant)
 
     def uses(self) -> bool:
         """Tell whether the endpoint or a dependency takes background tasks."""
@@ -138,6 +155,8 @@ def install(opener: Opener) -> None:
     native = getattr(utils, _NAME)
 
     def durable_route_handler(self: routing.APIRoute) -> Any:
+        if (said := declared_by(self.endpoint)) is not None and not is_wrapped(self):
+            declare(self, said.given.get("before", ()))
         handler = get_route_handler(self)
         route = Route(self.dependant)
         self._afterwards = True  # type: ignore[attr-defined]

@@ -281,11 +281,13 @@ class _Known(HTTPException):
 
 def _watch_form(request: Request, slot: Slot) -> None:
     """Take the fingerprint when FastAPI has the form, before it calls anything with it."""
-    get_form = request._get_form
+    before = vars(request).get("form")  # uploads are received by one of our own
 
     async def watched(**limits: Any) -> FormData:
-        form = await get_form(**limits)
-        vars(request).pop("_get_form", None)  # once is enough, and the two would keep each other
+        vars(request).pop("form", None)  # once is enough, and the two would keep each other
+        if before is not None:
+            request.form = before  # type: ignore[method-assign]
+        form = await request.form(**limits)
         slot.fingerprint = await _of_form(request.scope, form)
         if slot.is_answered:
             try:
@@ -296,7 +298,7 @@ def _watch_form(request: Request, slot: Slot) -> None:
             raise _Known(response)
         return form
 
-    request._get_form = watched  # type: ignore[method-assign]
+    request.form = watched  # type: ignore[method-assign, assignment]
 
 
 async def _of_form(scope: Any, form: FormData) -> bytes:

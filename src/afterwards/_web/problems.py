@@ -81,6 +81,8 @@ def problem(error: Error, instance: str, *, hide: str = "") -> Response:
         headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, TaskOpen | FileHeld | KeyInUse) or status == 503:
         headers["Retry-After"] = "1"
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
     return Response(msgspec.json.encode(document), status, headers, MEDIA_TYPE)
 
 

@@ -8,6 +8,7 @@ the `Reception` look after what was left open.
 
 import itertools
 import logging
+import math
 import threading
 from collections.abc import Generator
 from contextlib import AsyncExitStack
@@ -22,17 +23,11 @@ from starlette.requests import ClientDisconnect, Request
 
 from afterwards._files.spool import Memory, Spool
 from afterwards._files.staging import Staging
+from afterwards._web.admission import Admission, Arriving
 from afterwards._web.bodies import INLINE, drain
 from afterwards._web.forms import MAX_FIELD_BYTES, MAX_FIELDS, MAX_FILES, Form
-from afterwards.errors import (
-    HTTP_STATUS,
-    BodyTooLarge,
-    BodyTooSlow,
-    ClientLeft,
-    StorageFull,
-    StorageUnsure,
-    UnsupportedVersion,
-)
+from afterwards._web.refusing import REFUSALS, refused
+from afterwards.errors import ClientLeft, UnsupportedVersion
 
 log = logging.getLogger("afterwards")
 
@@ -40,9 +35,20 @@ log = logging.getLogger("afterwards")
 class Reception:
     """Receives the files of one request, for as long as its handler runs: `with Reception(...)`."""
 
-    __slots__ = ("_active", "_failed", "_memory", "_on_form", "_on_stack", "_request", "_spools", "_staging")
+    __slots__ = (
+        "_active",
+        "_admission",
+        "_failed",
+        "_memory",
+        "_on_form",
+        "_on_stack",
+        "_request",
+        "_spools",
+        "_staging",
+    )
 
-    def __init__(self, staging: Staging, request: Request) -> None:
+    def __init__(self, staging: Staging, request: Request, admission: Admission | None = None) -> None:
+        self._admission = admission
         self._staging = staging
         self._request = request
         self._spools: list[Spool] = []
@@ -54,7 +60,8 @@ class Reception:
 
     def open(self) -> Spool:
         """Make the file for one part of the form."""
-        spool = Spool(self._staging, self._memory)
+        kind = Spool if self._admission is None else _Judged
+        spool = kind(self._staging, self._memory)
         self._spools.append(spool)
         return spool
 
@@ -101,20 +108,26 @@ class Reception:
         return self._request._form
 
     async def _receive(self, limits: dict[str, Any]) -> FormData:
-        request = self._request
+        request, admission = self._request, self._admission
+        most = judge = None
+        if admission is not None:
+            judge = _Judge(admission)
+            most = admission.limits.max_request
+            if limits["max_files"] == MAX_FILES < admission.limits.max_files:
+                limits["max_files"] = math.inf  # the program wants more than starlette takes by itself
         try:
-            form = Form(request.headers.get("content-type"), self.open, **limits)
-            await drain(request, form.feed, inline=INLINE)
-            return form.finish()
+            form = Form(request.headers.get("content-type"), self.open, judge=judge, **limits)
+            await drain(request, form.feed, limit=most, inline=INLINE)
+            parsed = form.finish()
+            if admission is not None:
+                admission.done()
+            return parsed
         except MultiPartException as error:
             if "app" in request.scope:
                 raise HTTPException(400, error.message) from error
             raise
-        except (StorageFull, StorageUnsure) as error:
-            log.error("an upload was refused: %s", error)
-            raise HTTPException(HTTP_STATUS[error.code], _SORRY[error.code]) from error
-        except (BodyTooLarge, BodyTooSlow) as error:
-            raise HTTPException(HTTP_STATUS[error.code], str(error)) from error
+        except REFUSALS as error:
+            raise refused(request, error) from error
         except ClientLeft as error:
             raise ClientDisconnect(str(error)) from None
 
@@ -159,10 +172,32 @@ class _Reading:
 
 
 _cuts = itertools.count(1)
-_SORRY = {
-    StorageFull.code: "There is no room left to store this upload. Nothing of it has been kept. Send it again later.",
-    StorageUnsure.code: "This upload could not be stored. Nothing of it has been kept. Send it again later.",
-}
+
+
+class _Judged(Spool):
+    """A spool whose bytes are judged as they arrive; afterwards its program may write to it what it likes."""
+
+    arriving: Arriving | None = None
+
+    def write(self, data: Any, /) -> int:
+        if self.arriving is not None:
+            self.arriving.arrived(data)
+        return super().write(data)
+
+
+class _Judge:
+    """Brings a form's files before an admission."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    def begins(self, file: _Judged, name: str, declared: str | None) -> None:
+        file.arriving = self._admission.opening(name, declared)
+
+    def ended(self, file: _Judged) -> None:
+        if file.arriving is not None:
+            file.arriving.ended()
+            file.arriving = None
 
 
 def _close_all(spools: list[Spool]) -> None:

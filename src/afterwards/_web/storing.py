@@ -14,9 +14,9 @@ from afterwards._files.pending import PendingFile
 from afterwards._files.promotion import demote, promote
 from afterwards._files.recent import Recent
 from afterwards._files.stored import StoredFile
-from afterwards.errors import KeyLost, Stopped, StorageFull, StoreBusy, UnknownFile
+from afterwards.errors import KeyLost, QuotaExceeded, Stopped, StorageFull, StoreBusy, UnknownFile
 
-_NOT_STORED = (StorageFull, StoreBusy, Stopped, KeyLost, UnknownFile)
+_NOT_STORED = (StorageFull, StoreBusy, Stopped, KeyLost, QuotaExceeded, UnknownFile)
 
 
 class Storing:
@@ -46,7 +46,7 @@ class Storing:
             stored = await self._promote(plan, files)
         try:
             await self._intake.store(plan, stored)
-            self.recent.add(stored)
+            self.recent.add([file for file in stored if file.verdict is None])
         except _NOT_STORED:
             demote(files)
             raise

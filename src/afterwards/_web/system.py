@@ -11,28 +11,32 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
+from afterwards._domain.files import Verdict
 from afterwards._domain.options import CallOptions
 from afterwards._domain.tasks import FINAL, TaskRow, TaskState
 from afterwards._engine.engine import Engine, Settings
 from afterwards._engine.files import File
-from afterwards._engine.intake import Intake, Pending, Plan
+from afterwards._engine.intake import Draft, Intake, Pending, Plan
+from afterwards._engine.scanning import Scanning, check_verdict
 from afterwards._engine.unsaved import Unsaved, UnsavedTask
 from afterwards._files.directory import load_key, open_directory
 from afterwards._files.pending import PendingFile
 from afterwards._files.staging import Staging
 from afterwards._files.stored import StoredFile
 from afterwards._files.workspace import STORED_AS
+from afterwards._store.contract import Stored
 from afterwards._store.sqlite.store import SqliteStore
+from afterwards._web.admitting import Admitting
 from afterwards._web.artifacts import taken
 from afterwards._web.collecting import Gathering
 from afterwards._web.injection import Handler, Route, collecting
 from afterwards._web.keys import HEADER, Keys
-from afterwards._web.parts import warn_of_dropped
-from afterwards._web.receiving import Reception
+from afterwards._web.settings import Uploads
 from afterwards._web.storing import Storing, release
 from afterwards._web.tasks import Handle
 from afterwards._web.uploads import keep, reopen
@@ -45,8 +49,17 @@ class System:
     """Started by the application's start-up, or by the first request when it has none."""
 
     def __init__(
-        self, *, data: Path, prefix: str, strict: bool | None, settings: Settings, adopting: Callable[[Any], bool]
+        self,
+        *,
+        data: Path,
+        prefix: str,
+        strict: bool | None,
+        settings: Settings,
+        uploads: Uploads,
+        adopting: Callable[[Any], bool],
     ) -> None:
+        self.admitting = Admitting(uploads)
+        self.scanning: Scanning | None = None
         self.data = self.root = data
         self.prefix = prefix
         self.settings = settings
@@ -95,6 +108,9 @@ class System:
                 self.keys = Keys(engine, key, self.hidden_folder)
                 self.storing = Storing(self.root, self.intake)
                 self.unsaved = Unsaved(engine.clock)
+                self.admitting.start(self)
+                if (scan := self.admitting.settings.scan) is not None:
+                    self.scanning = Scanning(engine, self.intake, scan, self._open_stored)
                 engine.start(loop)
                 self._engine = engine
                 atexit.register(self.stop)
@@ -142,7 +158,7 @@ class System:
         plan, files = self._plan(func, args, kwargs, options)
         await self.storing.store(plan, files)
         plan.start()
-        return Handle(self, plan.tasks[0].id)
+        return Handle(self, plan.tasks[-1].id)
 
     def enqueue_blocking(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
@@ -152,7 +168,7 @@ class System:
         plan, files = self._plan(func, args, kwargs, options)
         self.storing.store_blocking(plan, files)
         plan.start()
-        return Handle(self, plan.tasks[0].id)
+        return Handle(self, plan.tasks[-1].id)
 
     def _plan(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
@@ -168,35 +184,42 @@ class System:
             return kept
 
         try:
-            return self.intake.plan([self.intake.draft(func, args, kwargs, options, keep_file)]), files
+            draft = self.intake.draft(func, args, kwargs, options, keep_file)
+            return self.intake.plan([draft], first=self.scan_of(files)), files
         except BaseException:
             release(files)
             raise
+
+    def scan_of(self, files: Sequence[PendingFile]) -> Draft | None:
+        """Hold back files that are about to be stored, and return the scan to be stored with them, if they need one."""
+        return None if self.scanning is None or not files else self.scanning.hold(files)
 
     # -- requests
 
     async def request(self, request: Request, handler: Handler, route: Route) -> Response:
         """Answer a request of an app of ours."""
         scope = request.scope
-        plain = not route.uses() and not scope["app"].dependency_overrides
-        # Such an endpoint can only queue what its response carries: a key is looked for where the method is not GET.
-        if plain and (scope["method"] == "GET" or not _looks(scope)[1]):
+        uses = route.uses() or bool(scope["app"].dependency_overrides)
+        concerned = self.admitting.concerns(request, route, uses=uses)
+        # An endpoint that takes no tasks only queues what its response carries: a key is looked for unless it is a GET.
+        if not uses and not concerned and (scope["method"] == "GET" or not _is_keyed(scope)):
             response = await handler(request)
             if response.background is None:
                 return response
             gathering = await self._gather(request, route)
             gathering.response = response
             return response
+        # Before the gathering, which puts the commit on the same stack: what was promised holds until it is stored.
+        opened = self.admitting.open(request, route) if concerned else None
         gathering = await self._gather(request, route)
         token = collecting.set(gathering)
-        is_form, is_keyed = _looks(scope)
-        if is_keyed:
-            handler = partial(self.keys.answer, handler, route, gathering)
         try:
-            if is_form:
-                with Reception(self.staging, request):
-                    response = await handler(request)
-                warn_of_dropped(request, route.single_files(), route.told)
+            if opened is not None:
+                gathering.admission = await opened.admit()
+            if _is_keyed(scope):
+                handler = partial(self.keys.answer, handler, route, gathering)
+            if opened is not None:
+                response = await opened.answer(handler, self)
             else:
                 response = await handler(request)
         finally:
@@ -290,17 +313,19 @@ class System:
         row = self.store.file(id)
         if row is None:
             raise MissingFile(id=id, name=None, path="row for it")
+        if row.verdict not in (None, Verdict.CLEAN):
+            check_verdict(row, self.store.finding(id))
+        return self._open_stored(row)
+
+    def _open_stored(self, row: Stored) -> UploadFile:
         upload = reopen(msgspec.convert(row, StoredFile, from_attributes=True), self.root)
-        setattr(upload, STORED_AS, id)
+        setattr(upload, STORED_AS, row.id)
         return upload
 
 
-def _looks(scope: Any) -> tuple[bool, bool]:
-    """Tell whether a request's body is a form with files, and whether the request has an idempotency key."""
-    is_form = is_keyed = False
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            is_form = b"multipart/" in value.lower()
-        elif name == HEADER:
-            is_keyed = True
-    return is_form, is_keyed
+def _is_keyed(scope: Any) -> bool:
+    """Tell whether a request has an idempotency key."""
+    for name, _ in scope["headers"]:  # noqa: SIM110 - a generator would take twice the time
+        if name == HEADER:
+            return True
+    return False

@@ -395,6 +395,29 @@ CREATE TABLE idempotency_key (
 
 CREATE INDEX key_held ON idempotency_key (worker) WHERE worker IS NOT NULL;
 CREATE INDEX key_expires ON idempotency_key (expires_at) WHERE expires_at IS NOT NULL;
+-- How much is stored, of each owner and altogether, kept by triggers so that a limit is one row to read.
+
+CREATE TABLE usage (
+    owner TEXT    PRIMARY KEY,  -- '': everybody, the files that nobody owns included
+    bytes INTEGER NOT NULL,
+    files INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO usage SELECT '', coalesce(sum(size), 0), count(*) FROM file;
+INSERT INTO usage SELECT owner, sum(size), count(*) FROM file WHERE owner <> '' GROUP BY owner;
+
+CREATE TRIGGER file_counted AFTER INSERT ON file BEGIN
+    UPDATE usage SET bytes = bytes + new.size, files = files + 1 WHERE owner = '';
+    INSERT INTO usage SELECT new.owner, new.size, 1 WHERE new.owner <> ''
+    ON CONFLICT (owner) DO UPDATE SET bytes = bytes + excluded.bytes, files = files + 1;
+END;
+
+CREATE TRIGGER file_uncounted AFTER DELETE ON file BEGIN
+    UPDATE usage SET bytes = bytes - old.size, files = files - 1 WHERE owner = '' OR owner = old.owner;
+    DELETE FROM usage WHERE owner = old.owner AND owner <> '' AND files = 0;
+END;
+
+-- What a scanner said of a file, for people; its verdict is in a column of its own.
+ALTER TABLE file ADD COLUMN finding TEXT;
 
 -- Rows as that release left them.
 INSERT INTO worker VALUES ('gone', 'h', 1, 'b', 'main:app', '/srv', 1, 1, NULL);
@@ -412,4 +435,4 @@ INSERT INTO attempt VALUES (1, 1, 'gone', 't', 'succeeded', 2, 3, NULL), (2, 1, 
 INSERT INTO file (id, name, size, headers, digest, content, created_at) VALUES ('file0', 'n', 1, '[]', 'd', x'00', 1);
 INSERT INTO task_file (task, file) VALUES (1, 1);
 PRAGMA application_id = 1097233527;
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;

@@ -12,13 +12,15 @@ import apsw
 import msgspec
 
 from afterwards._domain.attempts import after_interruption
-from afterwards._domain.files import FILE_GRACE, FileRole
+from afterwards._domain.files import FILE_GRACE, FileRole, Verdict
 from afterwards._domain.ids import random_bytes
+from afterwards._domain.limits import Quota
 from afterwards._domain.tasks import AttemptState, Claim, Failure, NewTask, Note, Settlement, TaskState
 from afterwards._store import contract, upkeep
 from afterwards._store.contract import Command
 from afterwards._store.keys import KeepAnswer
 from afterwards._store.sqlite import keys
+from afterwards._store.sqlite.quotas import check_quota
 from afterwards._store.sqlite.sql import QUERIES
 from afterwards.errors import LeaseLost, UnknownFile
 
@@ -90,6 +92,7 @@ class _Batch:
         self._outputs: list[tuple[str, str, FileRole]] = []
         self._late: list[str] = []
         self._answers: list[KeepAnswer] = []
+        self._quotas: list[tuple[Quota, Sequence[contract.Stored]]] = []
 
     def add(self, command: Command) -> bool:
         """Take a command in; False when it is of another kind."""
@@ -108,6 +111,8 @@ class _Batch:
                 self._files += [(file, command.tasks[0].created_at) for file in command.files]
                 if command.key is not None:
                     self._answers.append(command.key)
+                if command.quota is not None and command.files:
+                    self._quotas.append((command.quota, command.files))
                 if command.late:
                     self._late += [task.id for task in command.tasks]
                 self.work |= command.late or any(task.state in _CLAIMABLE for task in command.tasks)
@@ -144,7 +149,8 @@ class _Batch:
         Raises:
             LeaseLost: One of the attempts no longer holds its lease. Nothing was stored.
             UnknownFile: One of the tasks takes or returned a file that has no row. All of it must be taken back.
-        KeyLost: One of the keys is another request's by now. Nothing may be stored.
+            KeyLost: One of the keys is another request's by now. Nothing may be stored.
+            QuotaExceeded: Files of one of the commands do not fit beside what is stored. The transaction must not end.
             apsw.ConstraintError: One of the commands breaks a rule. Nothing was stored.
         """
         lists = {
@@ -171,6 +177,8 @@ class _Batch:
             self.work = connection.total_changes() - before > self._changes()
         if self._files:
             connection.executemany(QUERIES["insert_file"], [_file_row(file, at) for file, at in self._files])
+            for quota, files in self._quotas:
+                check_quota(connection, quota, files)
         links = [(task.id, file, FileRole.INPUT) for task in self._tasks for file in task.files] + self._outputs
         if links:
             given = {"links": _json(links)}
@@ -221,6 +229,12 @@ def _file_row(file: contract.Stored, created_at: int) -> dict[str, Any]:
         "kept_until": created_at + FILE_GRACE if file.kept_until is None else file.kept_until,
         "verdict": file.verdict,
     }
+
+
+def _judge(connection: apsw.Connection, command: contract.Judge) -> Verdict | None:
+    told = {"id": command.file, "verdict": command.verdict, "finding": command.finding}
+    found = connection.execute(QUERIES["judge_file"], told).get
+    return None if found is None else Verdict(found)
 
 
 def _let_go(connection: apsw.Connection, command: contract.LetGo) -> None:
@@ -335,6 +349,7 @@ def _purge(connection: apsw.Connection, command: upkeep.Purge) -> contract.Prune
 
 
 _ALONE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
+    contract.Judge: _judge,
     contract.LetGo: _let_go,
     contract.Register: _register,
     contract.Know: _know,

@@ -1,11 +1,12 @@
 """The reading half of the SQLite store: each call is one short read transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from afterwards._domain.files import FileKind, Verdict
+from afterwards._domain.limits import Usage
 from afterwards._domain.tasks import (
     FINAL,
     AttemptRow,
@@ -134,6 +135,16 @@ class Reads:
         """Return what a scanner said of each of these files that has a row."""
         rows = self._rows("verdicts", ids=msgspec.json.encode(list(ids)).decode())
         return {id: None if verdict is None else Verdict(verdict) for id, verdict in rows}
+
+    def finding(self, id: str) -> str | None:
+        """Return what a scanner said of a file."""
+        rows = self._rows("finding", id=id)
+        return rows[0][0] if rows else None
+
+    def stored(self, owners: Sequence[str]) -> Mapping[str, Usage]:
+        """Return how much is stored of each of these owners; "" stands for everybody."""
+        rows = self._rows("usage", owners=msgspec.json.encode(list(owners)).decode())
+        return {owner: Usage(bytes=bytes, files=files) for owner, bytes, files in rows}
 
     def known_files(self, ids: Sequence[str]) -> set[str]:
         """Return which of these files have a row."""

@@ -1,0 +1,2 @@
+-- What a scanner said of a file.
+SELECT finding FROM file WHERE id = :id;
