@@ -357,4 +357,20 @@ HTTP_STATUS: dict[str, int] = {
     "body_too_slow": 408,
     "client_left": 400,  # nobody hears it
     "taken_over": 409,
+    "upload_error": 400,
+    "unknown_upload": 404,
+    "upload_gone": 410,
+    "wrong_offset": 409,
+    "inconsistent_length": 400,
+    "upload_ended": 400,
+    "wrong_checksum": 460,  # as tus has it
+    "wrong_digest": 400,
+    "unsupported_checksum": 400,
+    "bad_upload_header": 400,
+    "unsupported_tus_version": 412,
+    "wrong_media_type": 415,
+    "final_upload": 403,
+    "unfinished_upload": 409,
+    "upload_busy": 503,
+    "uploads_not_allowed": 403,
 }

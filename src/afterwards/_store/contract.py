@@ -24,6 +24,8 @@ from afterwards._domain.tasks import (
     TaskState,
     WorkerInfo,
 )
+from afterwards._domain.uploads import Upload
+from afterwards._store.upload_commands import UploadCommand
 
 
 class Stored(Protocol):
@@ -159,7 +161,8 @@ class Prune:
     limit: int
 
 
-Command = Accept | ClaimTasks | Settle | Tell | LetGo | Register | Know | Renew | Stopping | Rescue | RunAgain | Prune
+_TaskCommand = Accept | ClaimTasks | Settle | Tell | LetGo | Register | Know | Renew | Stopping | Rescue | RunAgain
+Command = _TaskCommand | Prune | UploadCommand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,6 +330,14 @@ class Store(Protocol):
 
     def known_files(self, ids: Sequence[str]) -> set[str]:
         """Return which of these files have a row."""
+        ...
+
+    def upload(self, id: str) -> Upload | None:
+        """Return an upload."""
+        ...
+
+    def open_uploads(self, ids: Sequence[str]) -> set[str]:
+        """Return which of these uploads are open."""
         ...
 
     def workers(self) -> list[WorkerInfo]:

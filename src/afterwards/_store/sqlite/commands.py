@@ -17,6 +17,7 @@ from afterwards._domain.ids import random_bytes
 from afterwards._domain.tasks import AttemptState, Claim, Failure, NewTask, Note, Settlement, TaskState
 from afterwards._store import contract
 from afterwards._store.contract import Command
+from afterwards._store.sqlite import uploads
 from afterwards._store.sqlite.sql import QUERIES
 from afterwards.errors import LeaseLost
 
@@ -202,6 +203,10 @@ def _file_row(file: contract.Stored, created_at: int) -> dict[str, Any]:
     }
 
 
+def _store_file(connection: apsw.Connection, file: contract.Stored, created_at: int) -> None:
+    connection.execute(QUERIES["insert_file"], _file_row(file, created_at))
+
+
 def _let_go(connection: apsw.Connection, command: contract.LetGo) -> None:
     connection.execute(QUERIES["let_go"], {"worker": command.worker, "now": command.now, "ids": _json(command.ids)})
 
@@ -298,7 +303,7 @@ _ALONE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
     contract.Rescue: _rescue,
     contract.RunAgain: _run_again,
     contract.Prune: _prune,
-}
+} | uploads.handlers(_store_file)
 
 _QUEUEING = frozenset({contract.LetGo, contract.RunAgain, contract.Rescue})
 

@@ -16,8 +16,10 @@ from afterwards._domain.tasks import (
     TaskState,
     WorkerInfo,
 )
+from afterwards._domain.uploads import Upload
 from afterwards._store.contract import Filter
 from afterwards._store.sqlite.pool import Pool
+from afterwards._store.sqlite.uploads import upload_of
 
 _files = msgspec.json.Decoder(list[FileRow])
 _headers = msgspec.json.Decoder(list[tuple[str, str]])
@@ -132,6 +134,15 @@ class Reads:
     def known_files(self, ids: Sequence[str]) -> set[str]:
         """Return which of these files have a row."""
         return {id for (id,) in self._rows("known_files", ids=msgspec.json.encode(list(ids)).decode())}
+
+    def upload(self, id: str) -> Upload | None:
+        """Return an upload."""
+        rows = self._rows("upload", id=id)
+        return upload_of(rows[0]) if rows else None
+
+    def open_uploads(self, ids: Sequence[str]) -> set[str]:
+        """Return which of these uploads are open."""
+        return {id for (id,) in self._rows("open_uploads", ids=msgspec.json.encode(list(ids)).decode())}
 
     def workers(self) -> list[WorkerInfo]:
         """Return every worker that has not been ended, and, with an empty `boot`, unknown ones that hold tasks."""
