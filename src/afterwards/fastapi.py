@@ -24,7 +24,7 @@ from starlette.websockets import WebSocket
 
 from afterwards._domain.options import PLAIN_CALL
 from afterwards._engine.engine import Settings
-from afterwards._web import injection, uploads
+from afterwards._web import injection, receiving
 from afterwards._web.access import Access
 from afterwards._web.injection import Handler, Route
 from afterwards._web.routes import add_routes
@@ -352,5 +352,5 @@ def _prepare_lifespan() -> None:
 
 
 injection.install(_opener)
-uploads.install()
+receiving.check()
 _prepare_lifespan()

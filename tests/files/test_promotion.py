@@ -12,7 +12,7 @@ from afterwards._domain.ids import new_id
 from afterwards._files.disk import Disk
 from afterwards._files.pending import Copied, PendingFile, Source
 from afterwards._files.promotion import demote, promote
-from afterwards._files.spool import Spool, Waiting
+from afterwards._files.spool import Memory, Spool
 from afterwards._files.staging import INLINE_BYTES, Staging
 from afterwards.errors import DamagedFile, MissingFile, StorageFull, StorageUnsure
 
@@ -50,7 +50,7 @@ class Watched(Disk):
 
 
 def received(staging: Staging, content: bytes) -> PendingFile:
-    spool = Spool(staging, Waiting())
+    spool = Spool(staging, Memory())
     for at in range(0, len(content), 65_536):
         spool.write(content[at : at + 65_536])
     spool.seek(0)
@@ -94,7 +94,7 @@ def test_a_large_file_gets_its_final_name(staging: Staging):
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc to name what was synced")
 def test_bytes_reach_the_disk_before_names_and_names_before_we_return(staging: Staging):
     """A power cut at any moment finds either no name or a whole file."""
-    ids = [received(staging, os.urandom(200_000)) for _ in range(3)]
+    ids = [received(staging, os.urandom(300_000)) for _ in range(3)]
     disk = Watched()
     stored = promote(ids, staging.root, disk=disk)
 
@@ -109,7 +109,7 @@ def test_bytes_reach_the_disk_before_names_and_names_before_we_return(staging: S
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc to name what was synced")
 def test_a_folder_that_somebody_else_just_made_is_made_sure_of(staging: Staging):
     """Its maker may not have synced its parent yet; we may not answer before it is on the disk."""
-    file = received(staging, os.urandom(200_000))
+    file = received(staging, os.urandom(300_000))
     (staging.root / "files" / file.id[-2:]).mkdir(parents=True)
     disk = Watched()
     promote([file], staging.root, disk=disk)
@@ -118,7 +118,7 @@ def test_a_folder_that_somebody_else_just_made_is_made_sure_of(staging: Staging)
 
 
 def test_one_file_for_two_tasks_is_stored_once(staging: Staging):
-    file = received(staging, os.urandom(200_000))
+    file = received(staging, os.urandom(300_000))
     disk = Watched()
     stored = promote([file, file], staging.root, disk=disk)
     again = promote([file], staging.root, disk=disk)
@@ -143,15 +143,15 @@ def test_a_file_from_elsewhere_is_copied_from_its_start(staging: Staging, size: 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("fails", ["sync", "rename"])
 def test_a_full_disk_is_told(staging: Staging, fails: str, number: int):
-    with pytest.raises(StorageFull, match="storing an upload of 200,000 bytes failed: "):
-        promote([received(staging, bytes(200_000))], staging.root, disk=Watched(fails, number))
+    with pytest.raises(StorageFull, match="storing an upload of 300,000 bytes failed: "):
+        promote([received(staging, bytes(300_000))], staging.root, disk=Watched(fails, number))
 
 
 @pytest.mark.parametrize("fails", ["sync", "rename"])
 def test_a_failed_disk_is_told_and_nothing_is_deleted(staging: Staging, fails: str):
     """Whatever is known so far may be needed to find out what happened."""
-    batch = [received(staging, bytes(200_000)), received(staging, bytes(100_000))]
-    with pytest.raises(StorageUnsure, match=r"storing 2 uploads of together 300,000 bytes failed: Input/output error"):
+    batch = [received(staging, bytes(300_000)), received(staging, bytes(300_000))]
+    with pytest.raises(StorageUnsure, match=r"storing 2 uploads of together 600,000 bytes failed: Input/output error"):
         promote(batch, staging.root, disk=Watched(fails))
 
     assert len(files(staging.root)) == 2
@@ -160,7 +160,7 @@ def test_a_failed_disk_is_told_and_nothing_is_deleted(staging: Staging, fails: s
 
 def test_a_failed_sync_is_never_tried_again(staging: Staging):
     """The second one may succeed without the bytes: the system has marked them clean."""
-    file = received(staging, bytes(200_000))
+    file = received(staging, bytes(300_000))
     with pytest.raises(StorageUnsure):
         promote([file], staging.root, disk=Watched("sync"))
 
@@ -177,7 +177,7 @@ class FailsLater(Watched):
 
 def test_what_was_renamed_before_a_failure_waits_for_the_sweep(staging: Staging):
     """A row might still name it, so closing must not remove it."""
-    file = received(staging, bytes(200_000))
+    file = received(staging, bytes(300_000))
     with pytest.raises(StorageUnsure):
         promote([file], staging.root, disk=FailsLater())
     file.release()
@@ -187,7 +187,7 @@ def test_what_was_renamed_before_a_failure_waits_for_the_sweep(staging: Staging)
 
 
 def test_closing_and_releasing_leave_a_promoted_file_alone(staging: Staging):
-    file = received(staging, bytes(200_000))
+    file = received(staging, bytes(300_000))
     (stored,) = promote([file], staging.root)
     file.source.close()  # type: ignore[attr-defined]
     file.release()
@@ -198,7 +198,7 @@ def test_closing_and_releasing_leave_a_promoted_file_alone(staging: Staging):
 @pytest.mark.parametrize("close_first", [True, False])
 def test_a_promotion_can_be_taken_back(staging: Staging, close_first: bool):
     """The rows were refused for good: nothing stays."""
-    file = received(staging, bytes(200_000))
+    file = received(staging, bytes(300_000))
     promote([file], staging.root)
     if close_first:
         file.source.close()  # type: ignore[attr-defined]
@@ -214,7 +214,7 @@ def test_a_promotion_can_be_taken_back(staging: Staging, close_first: bool):
 
 
 def test_a_refused_task_leaves_nothing(staging: Staging):
-    file = received(staging, bytes(200_000))
+    file = received(staging, bytes(300_000))
     file.source.close()  # type: ignore[attr-defined]
     file.release()
 
@@ -223,7 +223,7 @@ def test_a_refused_task_leaves_nothing(staging: Staging):
 
 def test_a_file_whose_request_died_leaves_nothing(staging: Staging):
     """Nobody called release: the object's end is enough."""
-    file = received(staging, bytes(200_000))
+    file = received(staging, bytes(300_000))
     file.source.close()  # type: ignore[attr-defined]
     file.source.settle()
     assert len(files(staging.root)) == 1
@@ -234,17 +234,17 @@ def test_a_file_whose_request_died_leaves_nothing(staging: Staging):
 
 
 def test_two_tasks_hold_a_file_until_both_let_go(staging: Staging):
-    file = received(staging, bytes(200_000))
+    file = received(staging, bytes(300_000))
     file.hold()
     file.source.close()  # type: ignore[attr-defined]
     file.release()
 
     (stored,) = promote([file], staging.root)
-    assert stored.load(staging.root) == bytes(200_000)
+    assert stored.load(staging.root) == bytes(300_000)
 
 
 def test_a_stored_file_that_is_gone_is_told(staging: Staging):
-    (stored,) = promote([received(staging, bytes(200_000))], staging.root)
+    (stored,) = promote([received(staging, bytes(300_000))], staging.root)
     stored.path(staging.root).unlink()
 
     with pytest.raises(MissingFile, match=rf"file {stored.id} \(a.bin\) is gone"):
@@ -252,16 +252,16 @@ def test_a_stored_file_that_is_gone_is_told(staging: Staging):
 
 
 def test_a_stored_file_of_another_size_is_told(staging: Staging):
-    (stored,) = promote([received(staging, bytes(200_000))], staging.root)
+    (stored,) = promote([received(staging, bytes(300_000))], staging.root)
     os.truncate(stored.path(staging.root), 5)
 
-    with pytest.raises(DamagedFile, match="it has 5 bytes instead of 200,000"):
+    with pytest.raises(DamagedFile, match="it has 5 bytes instead of 300,000"):
         stored.open(staging.root)
 
 
 def test_a_stored_file_with_other_bytes_is_told_when_read_as_a_whole(staging: Staging):
-    (stored,) = promote([received(staging, bytes(200_000))], staging.root)
-    stored.path(staging.root).write_bytes(b"x" * 200_000)
+    (stored,) = promote([received(staging, bytes(300_000))], staging.root)
+    stored.path(staging.root).write_bytes(b"x" * 300_000)
 
     with pytest.raises(DamagedFile, match="its digest is blake3:"):
         stored.load(staging.root)
@@ -269,7 +269,7 @@ def test_a_stored_file_with_other_bytes_is_told_when_read_as_a_whole(staging: St
 
 def test_a_link_or_a_pipe_in_place_of_a_stored_file_is_not_followed(staging: Staging, tmp_path: Path):
     """What somebody plants in the folder is neither read nor waited for."""
-    (stored,) = promote([received(staging, bytes(200_000))], staging.root)
+    (stored,) = promote([received(staging, bytes(300_000))], staging.root)
     path = stored.path(staging.root)
     path.rename(tmp_path / "moved")
     path.symlink_to(tmp_path / "moved")
@@ -278,11 +278,11 @@ def test_a_link_or_a_pipe_in_place_of_a_stored_file_is_not_followed(staging: Sta
 
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(DamagedFile, match="instead of 200,000"):
+    with pytest.raises(DamagedFile, match="instead of 300,000"):
         stored.open(staging.root)
 
 
-@pytest.mark.parametrize("size", [10, 200_000])
+@pytest.mark.parametrize("size", [10, 300_000])
 def test_a_stored_file_cannot_be_written_through(staging: Staging, size: int):
     (stored,) = promote([received(staging, bytes(size))], staging.root)
     with stored.open(staging.root) as file:

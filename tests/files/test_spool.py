@@ -14,7 +14,7 @@ import pytest
 from blake3 import blake3
 
 from afterwards._domain.ids import new_id
-from afterwards._files.spool import COLLECT, REQUEST_COLLECTS, Spool, Waiting
+from afterwards._files.spool import REQUEST_BYTES, Memory, Spool
 from afterwards._files.staging import INLINE_BYTES, StagedFile, Staging
 
 
@@ -25,7 +25,7 @@ def staging(tmp_path: Path) -> Staging:
 
 @pytest.fixture
 def spool(staging: Staging) -> Spool:
-    return Spool(staging, Waiting())
+    return Spool(staging, Memory())
 
 
 def on_disk(staging: Staging) -> list[str]:
@@ -53,51 +53,24 @@ def test_one_byte_more_goes_to_disk(spool: Spool):
     spool.close()
 
 
-def test_receiving_touches_the_disk_only_where_starlette_uses_a_thread(spool: Spool, staging: Staging):
-    """While `_rolled` is false the call is made on the event loop, and must not wait for the disk there."""
-    blocks = []
-    for _ in range(40):
-        before, rolled = on_disk(staging), spool._rolled
-        spool.write(os.urandom(65_536))
-        blocks.append(rolled)
-        assert rolled or on_disk(staging) == before
-    before = on_disk(staging)
-    assert not spool._rolled
-    spool.seek(0)
-
-    assert on_disk(staging) == before
-    assert spool._rolled
-    assert blocks.count(True) < 10  # one in five, not each
-    spool.close()
-
-
-def test_a_part_of_any_size_is_collected_before_it_is_written(spool: Spool, staging: Staging):
-    """Some servers hand over the whole body at once; even then the loop does not write it."""
-    assert not spool._rolled
-    spool.write(b"x" * 10_000_000)
-    assert on_disk(staging) == []
-    assert spool._rolled
-    spool.close()
-
-
 def test_many_files_of_one_request_share_a_limit_on_memory(staging: Staging):
     """1,000 files of 200 KiB must not take 200 MiB before they reach the disk."""
-    waiting = Waiting()
-    spools = [Spool(staging, waiting) for _ in range(100)]
-    most = 0
+    memory = Memory()
+    spools = [Spool(staging, memory) for _ in range(100)]
     for spool in spools:
         for _ in range(3):
             spool.write(b"x" * 65_536)
-            most = max(most, waiting.size)
+            assert memory.used <= REQUEST_BYTES
 
-    assert most <= REQUEST_COLLECTS + COLLECT
+    assert len(on_disk(staging)) == 100 - REQUEST_BYTES // (3 * 65_536)
+    assert all(spool.read() == b"x" * 3 * 65_536 for spool in spools if spool.seek(0) == 0)
     for spool in spools:
         spool.close()
-    assert waiting.size == 0
+    assert memory.used == 0
     assert on_disk(staging) == []
 
 
-@pytest.mark.parametrize("size", [0, 10, INLINE_BYTES, INLINE_BYTES + 1, COLLECT, COLLECT + 1, 3_000_000])
+@pytest.mark.parametrize("size", [0, 10, INLINE_BYTES, INLINE_BYTES + 1, 3_000_000])
 def test_what_was_received_is_what_is_read(spool: Spool, size: int):
     content = os.urandom(size)
     for at in range(0, size, 60_001):

@@ -21,7 +21,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from starlette import formparsers
 from starlette.datastructures import Headers
 from starlette.datastructures import UploadFile as StarletteUploadFile
 
@@ -31,10 +30,11 @@ from afterwards._files.promotion import promote
 from afterwards._files.spool import Spool
 from afterwards._files.staging import INLINE_BYTES, StagedFile, Staging, _HashedFile
 from afterwards._files.stored import StoredFile
-from afterwards._web import uploads
+from afterwards._domain.values import INLINE_BYTES as ARGUMENT_BYTES
+from afterwards._web import receiving, uploads
 from afterwards.errors import UnstorableArgument, UnsupportedVersion
 
-SIZES = [0, 10, INLINE_BYTES, INLINE_BYTES + 1, 200_000, 3_000_000]
+SIZES = [0, 10, INLINE_BYTES, INLINE_BYTES + 1, 400_000, 3_000_000]
 
 
 class SignallingStaging(Staging):
@@ -66,7 +66,6 @@ class Site:
     """An application whose routes receive into staging and store after the endpoint, as the product's do."""
 
     def __init__(self, root: Path, staging: type[Staging] = SignallingStaging) -> None:
-        uploads.install()
         self.root = root
         self.staging = staging(root, new_id())
         self.stored: list[StoredFile] = []
@@ -78,10 +77,10 @@ class Site:
             def get_route_handler(self) -> Callable[[Request], Any]:
                 handler = super().get_route_handler()
 
-                async def receiving(request: Request) -> Response:
+                async def answer(request: Request) -> Response:
                     request.state.given = given = []
                     try:
-                        with uploads.Reception(site.staging, request.scope):
+                        with receiving.Reception(site.staging, request):
                             response = await handler(request)
                         if given:
                             site.stored += await anyio.to_thread.run_sync(promote, given, site.root)
@@ -90,7 +89,7 @@ class Site:
                         for file in given:
                             file.release()
 
-                return receiving
+                return answer
 
         self.router = APIRouter(route_class=Route)
         self.app = FastAPI()
@@ -200,7 +199,7 @@ def test_the_name_is_never_part_of_a_path(site: Site):
         site.give(request, file)
 
     with serving(site) as client:
-        client.post("/", files={"file": ("../../../tmp/evil.sh", b"x" * 200_000)})
+        client.post("/", files={"file": ("../../../tmp/evil.sh", b"x" * 400_000)})
 
     (stored,) = site.stored
     assert stored.name == "../../../tmp/evil.sh"
@@ -401,7 +400,7 @@ def test_one_upload_for_several_tasks_is_one_file(site: Site):
         ids.extend(file.id for file in [site.give(request, file), site.give(request, file)] if file)
 
     with serving(site) as client:
-        client.post("/", files={"file": b"x" * 200_000})
+        client.post("/", files={"file": b"x" * 400_000})
 
     assert len(site.stored) == 1
     assert ids == [site.stored[0].id] * 2
@@ -423,16 +422,27 @@ def test_other_programs_get_starlettes_own_files(tmp_path: Path):
     assert os.listdir(tmp_path) == []
 
 
-def test_what_outlives_its_request_gets_starlettes_own_files(staging: Staging):
-    """A task started by a handler keeps a copy of its context; what it parses later is not of that request."""
-    uploads.install()
-    with uploads.Reception(staging, {}):
-        context = contextvars.copy_context()
-        during = context.run(formparsers.SpooledTemporaryFile)
-    after = context.run(formparsers.SpooledTemporaryFile)
+async def test_what_outlives_its_request_gets_starlettes_own_files(staging: Staging):
+    """A task started by a handler may keep the request; what it parses later is not received by us."""
+    body = b'--x\r\nContent-Disposition: form-data; name="a"; filename="b"\r\n\r\nc\r\n--x--\r\n'
+    requests = [a_request(body), a_request(body)]
+    with receiving.Reception(staging, requests[0]):
+        during = await requests[0].form()
+    with receiving.Reception(staging, requests[1]):
+        pass
+    after = await requests[1].form()
 
-    assert isinstance(during, Spool)
-    assert type(after) is tempfile.SpooledTemporaryFile
+    assert [type(form["a"].file) for form in (during, after)] == [Spool, tempfile.SpooledTemporaryFile]
+    await during.close()
+    await after.close()
+
+
+def a_request(body: bytes) -> Request:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    headers = [(b"content-type", b"multipart/form-data; boundary=x")]
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full, which is a full disk")
@@ -452,33 +462,18 @@ def test_a_full_disk_while_receiving_is_507_and_tells_no_path(tmp_path: Path):
     assert str(tmp_path) not in answer.text
 
 
-def test_installing_twice_changes_nothing():
-    uploads.install()
-    first = formparsers.SpooledTemporaryFile
-    uploads.install()
+def test_a_fastapi_that_reads_forms_in_another_way_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """Better a refusal at start than uploads that nobody received."""
+    handler = APIRoute.get_route_handler
 
-    assert formparsers.SpooledTemporaryFile is first
+    def later(self: APIRoute) -> Any:
+        answer = handler(self)
+        return lambda request: answer(Request(request.scope, request.receive))
 
-
-def test_a_parser_that_does_not_ask_us_is_told(monkeypatch: pytest.MonkeyPatch):
-    """A later starlette may make its files elsewhere; better a refusal at start than a copy nobody knows of."""
-
-    class Later(formparsers.MultiPartParser):
-        def on_headers_finished(self) -> None:
-            super().on_headers_finished()
-            if self._current_part.file is not None:
-                self._current_part.file.file = io.BytesIO()
-
-    original = tempfile.SpooledTemporaryFile
-    monkeypatch.setattr(formparsers, "SpooledTemporaryFile", original)
-    monkeypatch.setattr(formparsers, "MultiPartParser", Later)
+    receiving.check()
+    monkeypatch.setattr(APIRoute, "get_route_handler", later)
     with pytest.raises(UnsupportedVersion, match="Install a FastAPI"):
-        uploads.install()
-    assert formparsers.SpooledTemporaryFile is original
-
-    monkeypatch.delattr(formparsers, "SpooledTemporaryFile")
-    with pytest.raises(UnsupportedVersion, match="Install a FastAPI"):
-        uploads.install()
+        receiving.check()
 
 
 @pytest.fixture
@@ -520,7 +515,7 @@ def test_an_upload_starlette_received_before_us_is_copied(staging: Staging):
 
 @pytest.mark.parametrize("kind", [bytes, bytearray])
 def test_many_bytes_become_a_file_and_few_do_not(staging: Staging, kind: type):
-    few, many = kind(b"x" * INLINE_BYTES), kind(b"x" * (INLINE_BYTES + 1))
+    few, many = kind(b"x" * ARGUMENT_BYTES), kind(b"x" * (ARGUMENT_BYTES + 1))
     kept = keep(many, staging)
     if isinstance(many, bytearray):
         many.clear()  # the task gets what it was when it was given
@@ -529,7 +524,7 @@ def test_many_bytes_become_a_file_and_few_do_not(staging: Staging, kind: type):
     (stored,) = promote([kept], staging.root)
 
     assert keep(few, staging) is None
-    assert stored.load(staging.root) == b"x" * (INLINE_BYTES + 1)
+    assert stored.load(staging.root) == b"x" * (ARGUMENT_BYTES + 1)
 
 
 class OneWay(io.BytesIO):
@@ -559,7 +554,7 @@ def test_an_upload_that_cannot_be_kept_is_refused_by_name(staging: Staging, file
 
 
 def test_a_spool_closed_before_it_was_given_is_refused(staging: Staging):
-    with uploads.Reception(staging, {}) as reception:
+    with receiving.Reception(staging, a_request(b"")) as reception:
         spool: Spool = reception.open()
     spool.close()
 
@@ -571,7 +566,7 @@ def test_other_values_are_none_of_our_business(staging: Staging):
     assert [keep(value, staging) for value in (None, 1, "x" * 100_000, [b"x" * 100_000], Path("a"))] == [None] * 5
 
 
-@pytest.mark.parametrize("size", [10, 200_000])
+@pytest.mark.parametrize("size", [10, 400_000])
 async def test_a_reopened_upload_is_whole_and_read_only(staging: Staging, size: int):
     kept = keep(StarletteUploadFile(io.BytesIO(b"x" * size), filename=None), staging)
     assert kept is not None

@@ -1,8 +1,7 @@
 """What a form's file is received into: memory while it is small, a staged file once it is not.
 
 Takes the place of `tempfile.SpooledTemporaryFile` under starlette's `UploadFile`, which looks at `_rolled` to decide
-whether its next call may block and so belongs on a thread. What arrives in order is collected and written 256 KiB at
-a time, so that a thread is asked once for four network reads: 1.9 s instead of 2.8 s for 1 GiB, hashing included.
+whether its next call may block and so belongs on a thread. Receiving itself is done where blocking is allowed.
 A file that a task was given outlives its `close()`, until the task is stored or refused.
 """
 
@@ -16,39 +15,30 @@ from afterwards._domain.ids import new_id
 from afterwards._files.disk import honest_errors
 from afterwards._files.staging import INLINE_BYTES, StagedFile, Staging
 
-COLLECT = 262_144  # bytes of one file that wait to be written together; 1 MiB was no faster
-REQUEST_COLLECTS = 4 << 20  # bytes that all files of one request may have waiting, so that 1,000 files stay small
+REQUEST_BYTES = 4 << 20  # bytes that all files of one request may keep in memory, so that 1,000 files stay small
 
 
-class Waiting:
-    """How many bytes of one request wait in memory to be written."""
+class Memory:
+    """How much of its memory one request has used."""
 
-    __slots__ = ("size",)
+    __slots__ = ("used",)
 
     def __init__(self) -> None:
-        self.size = 0
+        self.used = 0
 
 
 class Spool(io.BufferedIOBase):
-    """An open binary file that moves to disk when it passes `INLINE_BYTES`.
-
-    Three states, each left only for the next: small (all in `_small`), collecting (what has been written waits in
-    `_parts`, in order, behind what `_staged` holds), on disk (in `_staged`; a first seek may still be outstanding).
-    """
+    """An open binary file that moves to disk when it passes `INLINE_BYTES`, or its request `REQUEST_BYTES`."""
 
     _max_size = 0  # for starlette: not the size, only `_rolled` tells what may block
 
-    def __init__(self, staging: Staging, waiting: Waiting) -> None:
+    def __init__(self, staging: Staging, memory: Memory) -> None:
         self.id = new_id()
         self._staging = staging
-        self._waiting = waiting
+        self._memory = memory
+        self._kept = 0  # bytes counted in `_memory`
         self._small: io.BytesIO | None = io.BytesIO()
         self._staged: StagedFile | None = None
-        self._parts: list[bytes] = []
-        self._parts_size = 0
-        self._end = 0  # bytes written so far; kept while collecting only
-        self._collecting = False
-        self._go_to: int | None = None  # the first seek after collecting, not yet made
         self._closed = False
         self._holds = 0
         self._sealed = False
@@ -61,70 +51,36 @@ class Spool(io.BufferedIOBase):
     @property
     def _rolled(self) -> bool:
         """Whether the next call may wait for the disk."""
-        if self._small is not None:
-            return False
-        if self._collecting:
-            return self._parts_size >= COLLECT or self._waiting.size >= REQUEST_COLLECTS
-        return True
+        return self._small is None
 
     @property
     def _file(self) -> io.BytesIO | StagedFile:
-        """The file as it really is, with nothing outstanding. May block."""
         if self._closed:
             raise ValueError("I/O operation on closed file.")
+        return self._content
+
+    @property
+    def _content(self) -> io.BytesIO | StagedFile:
         if self._small is not None:
             return self._small
-        return self._on_disk()
-
-    def _on_disk(self) -> StagedFile:
-        staged = self._write_out()
-        self._collecting = False
-        if self._go_to is not None:
-            staged.seek(self._go_to)
-            self._go_to = None
-        return staged
-
-    def _write_out(self) -> StagedFile:
-        if self._staged is None:
-            self._staged = self._staging.open(self.id)
-        if self._parts:
-            with honest_errors(f"receiving a file of which {self._end:,} bytes had arrived", self._staging.root):
-                self._staged.write(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
-            self._forget_parts()
+        assert self._staged is not None
         return self._staged
-
-    def _forget_parts(self) -> None:
-        self._waiting.size -= self._parts_size
-        self._parts, self._parts_size = [], 0
-
-    def _collect(self, part: bytes) -> None:
-        self._parts.append(part)
-        self._parts_size += len(part)
-        self._waiting.size += len(part)
-        self._end += len(part)
 
     def write(self, data: Any, /) -> int:
         if self._closed:
             raise ValueError("write to closed file")
-        if self._sealed:
-            raise io.UnsupportedOperation("this upload has been handed to a task and can only be read")
-        part = data if isinstance(data, bytes) else bytes(data)
-        if self._small is not None:
-            if self._small.tell() + len(part) <= INLINE_BYTES:
-                return self._small.write(part)
-            content = self._small.getvalue()
-            if self._small.tell() == len(content):
-                self._small, self._collecting = None, True
-                self._collect(content)
-            else:
-                self.rollover()
-        if not self._collecting:
-            return self._on_disk().write(part)
-        may_block = self._rolled  # if so, we are on a thread that may
-        self._collect(part)
-        if may_block:
-            self._write_out()
-        return len(part)
+        self._check_unsealed()
+        small = self._small
+        if small is not None:
+            size = len(data)
+            if small.tell() + size <= INLINE_BYTES and self._memory.used + size <= REQUEST_BYTES:
+                self._kept += size
+                self._memory.used += size
+                return small.write(data)
+            self.rollover()
+        staged = self._file
+        with honest_errors(f"receiving a file of which {staged.tell():,} bytes had arrived", self._staging.root):
+            return staged.write(data)
 
     def writelines(self, lines: Iterable[Any], /) -> None:
         for line in lines:
@@ -134,32 +90,31 @@ class Spool(io.BufferedIOBase):
         """Move to disk now, whatever the size."""
         small = self._file
         if isinstance(small, io.BytesIO):
+            content = small.getbuffer()
             staged = self._staging.open(self.id)
-            with honest_errors(f"writing a file of {len(small.getvalue()):,} bytes", self._staging.root):
-                staged.write(small.getvalue())
+            with honest_errors(f"writing a file of {len(content):,} bytes", self._staging.root):
+                staged.write(content)
                 staged.seek(small.tell())
-            self._small, self._staged = None, staged
+            self._staged = staged
+            self._forget_small()
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        if self._small is not None or not (self._collecting or self._go_to is not None):
-            return self._file.seek(offset, whence)
-        if self._closed:
-            raise ValueError("seek of closed file")
-        # The parser ends each file with seek(0), on the event loop: only remember it.
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self._end}[whence]
-        if start + offset < 0:
-            raise ValueError(f"negative seek position {start + offset}")
-        self._collecting, self._go_to = False, start + offset
-        return self._go_to
+    def _forget_small(self) -> None:
+        self._small = None
+        self._memory.used -= self._kept
+        self._kept = 0
 
-    def tell(self) -> int:
-        if self._go_to is not None and not self._closed:
-            return self._go_to
-        return self._end if self._collecting and not self._closed else self._file.tell()
-
-    def truncate(self, size: int | None = None, /) -> int:
+    def _check_unsealed(self) -> None:
         if self._sealed:
             raise io.UnsupportedOperation("this upload has been handed to a task and can only be read")
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def truncate(self, size: int | None = None, /) -> int:
+        self._check_unsealed()
         if size is not None and size > INLINE_BYTES:
             self.rollover()
         return self._file.truncate(size)
@@ -235,14 +190,13 @@ class Spool(io.BufferedIOBase):
             self._let_go()
 
     def _let_go(self) -> None:
-        self._forget_parts()
-        self._small = None
+        if self._small is not None:
+            self._forget_small()
         if self._staged is not None:
             self._staged.close()
 
     def settle(self) -> bytes | StagedFile:
         """End the writing and return the content: itself when small, else where it is on disk. May block."""
         self._sealed = True
-        if self._small is not None:
-            return self._small.getvalue()
-        return self._on_disk().settle()
+        content = self._content
+        return content.getvalue() if isinstance(content, io.BytesIO) else content.settle()

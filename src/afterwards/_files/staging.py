@@ -15,7 +15,7 @@ from blake3 import blake3
 from afterwards._domain.ids import is_id, new_id
 from afterwards._files.disk import DISK, honest_errors, start_writing_back
 
-INLINE_BYTES = 65_536  # a file up to this size lives in its row: one sync for both
+INLINE_BYTES = 262_144  # a file up to this size lives in its row: one sync for both
 BUFFER = 65_536  # of one open file
 WRITE_BACK = 32 << 20  # bytes between two requests to begin writing
 CHUNK = 1 << 20  # bytes at a time where a file is read as a whole

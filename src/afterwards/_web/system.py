@@ -27,9 +27,10 @@ from afterwards._store.sqlite.store import SqliteStore
 from afterwards._web.collecting import Gathering
 from afterwards._web.injection import Handler, Route, collecting
 from afterwards._web.parts import warn_of_dropped
+from afterwards._web.receiving import Reception
 from afterwards._web.storing import Storing, release
 from afterwards._web.tasks import Handle
-from afterwards._web.uploads import Reception, keep, reopen
+from afterwards._web.uploads import keep, reopen
 from afterwards.errors import MissingFile, UnknownTask
 
 log = logging.getLogger("afterwards")
@@ -173,7 +174,7 @@ class System:
         token = collecting.set(gathering)
         try:
             if _is_form(scope):
-                with Reception(self.staging, scope):
+                with Reception(self.staging, request):
                     response = await handler(request)
                 warn_of_dropped(request, route.single_files(), route.told)
             else:

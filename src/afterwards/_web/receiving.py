@@ -1,0 +1,220 @@
+"""Receives the files of a request into staging: what the request's form gives are uploads that rest there.
+
+FastAPI reads a form with `request.form(...)`, as programs do. For the requests that are ours that one call is answered
+here, on the request object itself, so programs, routes and requests that are not ours see no change. Whether FastAPI
+still asks so is tried out, not assumed. Closing is left to FastAPI; only where the handler of a request failed does
+the `Reception` look after what was left open.
+"""
+
+import itertools
+import logging
+import threading
+from collections.abc import Generator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import fastapi
+from fastapi.routing import APIRoute
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect, Request
+
+from afterwards._files.spool import Memory, Spool
+from afterwards._files.staging import Staging
+from afterwards._web.bodies import INLINE, drain
+from afterwards._web.forms import MAX_FIELD_BYTES, MAX_FIELDS, MAX_FILES, Form
+from afterwards.errors import (
+    HTTP_STATUS,
+    BodyTooLarge,
+    BodyTooSlow,
+    ClientLeft,
+    StorageFull,
+    StorageUnsure,
+    UnsupportedVersion,
+)
+
+log = logging.getLogger("afterwards")
+
+
+class Reception:
+    """Receives the files of one request, for as long as its handler runs: `with Reception(...)`."""
+
+    __slots__ = ("_active", "_failed", "_memory", "_on_form", "_on_stack", "_request", "_spools", "_staging")
+
+    def __init__(self, staging: Staging, request: Request) -> None:
+        self._staging = staging
+        self._request = request
+        self._spools: list[Spool] = []
+        self._memory = Memory()
+        self._active = False
+        self._failed = False
+        self._on_form = False  # a form of ours has been begun
+        self._on_stack = False
+
+    def open(self) -> Spool:
+        """Make the file for one part of the form."""
+        spool = Spool(self._staging, self._memory)
+        self._spools.append(spool)
+        return spool
+
+    def __enter__(self) -> "Reception":
+        self._active = True
+        request = self._request
+        if type(request).form is Request.form:  # else the program reads forms in a way of its own
+            request.form = self.form  # type: ignore[method-assign, assignment]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._active = False
+        self._failed = error is not None
+        if error is None:
+            self._spools = []
+        else:
+            if self._on_form and isinstance(error.__cause__ or error, ClientDisconnect):  # FastAPI calls it a bad body
+                cut = next(_cuts)
+                log.info("a client left in the middle of its upload; nothing was kept (%d so far in this process)", cut)
+            if not self._on_stack:
+                self._discard()
+
+    def form(
+        self, *, max_files: float = MAX_FILES, max_fields: float = MAX_FIELDS, max_part_size: int = MAX_FIELD_BYTES
+    ) -> Any:
+        """Do what `Request.form` does, the files resting in staging."""
+        limits = {"max_files": max_files, "max_fields": max_fields, "max_part_size": max_part_size}
+        kind = self._request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if not self._active or kind != "multipart/form-data":
+            return Request.form(self._request, **limits)  # type: ignore[arg-type]
+        return _Reading(self, limits)
+
+    async def read(self, limits: dict[str, Any]) -> FormData:
+        """Receive the form, or return it when that has been done."""
+        if self._request._form is None:
+            self._on_form = True
+            self._look_after()
+            try:
+                self._request._form = await self._receive(limits)
+            except BaseException:
+                self._discard_all()
+                raise
+        return self._request._form
+
+    async def _receive(self, limits: dict[str, Any]) -> FormData:
+        request = self._request
+        try:
+            form = Form(request.headers.get("content-type"), self.open, **limits)
+            await drain(request, form.feed, inline=INLINE)
+            return form.finish()
+        except MultiPartException as error:
+            if "app" in request.scope:
+                raise HTTPException(400, error.message) from error
+            raise
+        except (StorageFull, StorageUnsure) as error:
+            log.error("an upload was refused: %s", error)
+            raise HTTPException(HTTP_STATUS[error.code], _SORRY[error.code]) from error
+        except (BodyTooLarge, BodyTooSlow) as error:
+            raise HTTPException(HTTP_STATUS[error.code], str(error)) from error
+        except ClientLeft as error:
+            raise ClientDisconnect(str(error)) from None
+
+    def _look_after(self) -> None:
+        # FastAPI's own stack for closing the form. Being on it first, we come last: after the exception
+        # handlers, which may read the form, and after the form has closed what it knows of.
+        stack = self._request.scope.get("fastapi_middleware_astack")
+        if isinstance(stack, AsyncExitStack) and not self._on_stack:
+            stack.callback(self._discard)
+            self._on_stack = True
+
+    def _discard(self) -> None:
+        if self._failed:
+            self._discard_all()
+
+    def _discard_all(self) -> None:
+        spools, self._spools = self._spools, []
+        left = [spool for spool in spools if not spool.closed]
+        if left:
+            # Removing a large file takes tens of milliseconds, and a cancelled request cannot wait for a thread.
+            threading.Thread(target=_close_all, args=(left,), name="afterwards-discard").start()
+
+
+class _Reading:
+    """What `request.form()` returns: awaited it gives the form, entered it closes the form at its end."""
+
+    __slots__ = ("_form", "_limits", "_reception")
+
+    def __init__(self, reception: Reception, limits: dict[str, Any]) -> None:
+        self._reception = reception
+        self._limits = limits
+
+    def __await__(self) -> Generator[Any, None, FormData]:
+        return self._reception.read(self._limits).__await__()
+
+    async def __aenter__(self) -> FormData:
+        self._form = await self
+        return self._form
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._form.close()
+
+
+_cuts = itertools.count(1)
+_SORRY = {
+    StorageFull.code: "There is no room left to store this upload. Nothing of it has been kept. Send it again later.",
+    StorageUnsure.code: "This upload could not be stored. Nothing of it has been kept. Send it again later.",
+}
+
+
+def _close_all(spools: list[Spool]) -> None:
+    for spool in spools:
+        spool.close()
+
+
+def check() -> None:
+    """Send one form through a route of its own and see that FastAPI asks the request for it.
+
+    Raises:
+        UnsupportedVersion: It reads forms in another way, so uploads could not be received where they rest.
+    """
+    asked: list[object] = []
+
+    async def form(**limits: object) -> FormData:
+        asked.append(limits)
+        return FormData()
+
+    class Trying(APIRoute):
+        def get_route_handler(self) -> Any:
+            handler = super().get_route_handler()
+
+            async def answer(request: Request) -> Any:
+                request.form = form  # type: ignore[method-assign, assignment]
+                return await handler(request)
+
+            return answer
+
+    async def endpoint(file: fastapi.UploadFile | None = None) -> None:
+        asked.append(file)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        asked.append(message["type"])
+
+    router = fastapi.APIRouter(route_class=Trying)
+    router.add_api_route("/", endpoint, methods=["POST"])
+    headers = [(b"content-type", b"multipart/form-data; boundary=b")]
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers, "query_string": b"", "root_path": ""}
+    call = fastapi.FastAPI(openapi_url=None, routes=router.routes)(scope, receive, send)
+    try:
+        call.send(None)  # it waits for nothing, so this is all it takes
+    except StopIteration:
+        if len(asked) > 2 and isinstance(asked[0], dict) and asked[1:3] == [None, "http.response.start"]:
+            return
+    finally:
+        call.close()
+    raise UnsupportedVersion(
+        library="fastapi",
+        found=fastapi.__version__,
+        problem="it does not read forms with request.form(), so uploads could not be received where they rest",
+        remedy="Install a FastAPI between 0.121.0 and the newest that this release of Afterwards was tested with.",
+    )
