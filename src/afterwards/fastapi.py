@@ -30,6 +30,7 @@ from afterwards._web.injection import Handler, Route
 from afterwards._web.routes import add_routes
 from afterwards._web.system import System
 from afterwards._web.tasks import BackgroundTasks, Handle
+from afterwards._web.upload_routes import add_upload_routes
 from afterwards.errors import Error, RoutesTooEarly
 
 P = ParamSpec("P")
@@ -113,6 +114,7 @@ class Afterwards:
         if self._system.host is None:
             self._system.host = app
             add_routes(app, self._system, self._access.guard(), docs=self._docs)
+            add_upload_routes(app, self._system, self._access, docs=self._docs)
 
     def _bind(self, app: FastAPI) -> None:
         _refuse_early_routes(app)

@@ -65,7 +65,9 @@ def metadata(text: str | None) -> dict[str, str]:
     if text is None or not text.strip():
         return found
     if len(text) > LONGEST:
-        raise BadUploadHeader(f"Upload-Metadata has {len(text):,} characters, at most {LONGEST:,} are taken. Send less.")
+        raise BadUploadHeader(
+            f"Upload-Metadata has {len(text):,} characters, at most {LONGEST:,} are taken. Send less."
+        )
     for pair in text.split(","):
         key, _, value = pair.strip().partition(" ")
         if _KEY.fullmatch(key) is None or key in found:

@@ -58,10 +58,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     def ends_by_itself(self) -> bool:
         """Whether its last byte has come and it only has to be stored."""
         return (
-            self.state is UploadState.OPEN
-            and self.offset == self.length
-            and not self.explicit
-            and not self.is_partial
+            self.state is UploadState.OPEN and self.offset == self.length and not self.explicit and not self.is_partial
         )
 
 

@@ -28,7 +28,13 @@ class Incoming:
     """The bytes of one request on their way into a part file that this process has locked."""
 
     def __init__(
-        self, part: Part, offset: int, *, hashes: Hashes | None, check: Hashes | None, told: Callable[[int], None] | None
+        self,
+        part: Part,
+        offset: int,
+        *,
+        hashes: Hashes | None,
+        check: Hashes | None,
+        told: Callable[[int], None] | None,
     ) -> None:
         """Prepare.
 
@@ -42,7 +48,7 @@ class Incoming:
         self.offset = self.stable = offset
         self._part = part
         self._hashes = hashes
-        self._check = check
+        self.check = check
         self._told = told
         self._sent = offset  # the writing back has begun up to here
         self._synced = offset  # a sync has begun up to here
@@ -63,7 +69,7 @@ class Incoming:
         with honest_errors(f"receiving an upload of which {self.offset:,} bytes had arrived", self._part.root):
             while view:
                 count = os.pwrite(self._part.fd, view, self.offset)
-                for hashes in (self._hashes, self._check):
+                for hashes in (self._hashes, self.check):
                     if hashes is not None:
                         hashes.update(view[:count])
                 self.offset += count

@@ -33,8 +33,8 @@ class Part:
         self._disk = disk
 
     @classmethod
-    def open(cls, id: str, root: Path, *, disk: Disk = DISK) -> "Part":
-        """Open the part file of an upload, made if there is none.
+    def open(cls, id: str, root: Path, *, create: bool = True, disk: Disk = DISK) -> "Part | None":
+        """Open the part file of an upload; where there is none, make it or return None.
 
         Raises:
             StorageFull, StorageUnsure: It could not be made.
@@ -46,6 +46,8 @@ class Part:
             try:
                 return cls(id, root, os.open(path, _OPEN), new=False, disk=disk)
             except FileNotFoundError:
+                if not create:
+                    return None
                 disk.make_folder(path.parent)
             except OSError as error:
                 if error.errno != errno.ELOOP:
@@ -110,6 +112,11 @@ class Part:
                 for hash in hashes:
                     hash.update(chunk)
                 at += len(chunk)
+
+    def read_all(self) -> bytes:
+        """Return the bytes of a small part."""
+        with honest_errors("reading an upload again", self.root):
+            return os.pread(self.fd, self.size, 0)
 
     def store(self) -> None:
         """Give the bytes the name of the stored file of this id, on stable storage; the part keeps its own name too.

@@ -47,6 +47,7 @@ class FinishUpload:
 
     id: str
     writer: int
+    offset: int | None  # what it must be at, where nobody holds the part file; None: wherever
     file: "Stored"
     now: int
 

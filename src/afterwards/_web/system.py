@@ -30,6 +30,8 @@ from afterwards._web.parts import warn_of_dropped
 from afterwards._web.receiving import Reception
 from afterwards._web.storing import Storing, release
 from afterwards._web.tasks import Handle
+from afterwards._web.upload_rules import UploadRules
+from afterwards._web.uploading import Uploading
 from afterwards._web.uploads import keep, reopen
 from afterwards.errors import MissingFile, UnknownTask
 
@@ -49,6 +51,8 @@ class System:
         self._adopting = adopting
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        self.upload_rules = UploadRules()
+        self.uploading = Uploading(self)
         self.host: Any = None  # the application that has the status routes
 
     # -- life
@@ -213,10 +217,14 @@ class System:
 
     def href(self, scope: Any, id: str) -> str:
         """Return the path of a task's document as this request's client sees it."""
+        return f"{self.base(scope)}/tasks/{id}"
+
+    def base(self, scope: Any) -> str:
+        """Return the path of our routes as this request's client sees it."""
         root = scope.get("app_root_path", scope.get("root_path", ""))
         if scope.get("app") is self.host and self.host is not None and scope.get("router") is not self.host.router:
             root = scope.get("root_path", "")  # the application with the status routes is itself mounted in another
-        return f"{root}{self.prefix}/tasks/{id}"
+        return f"{root}{self.prefix}"
 
     def run_unsaved(self, tasks: Sequence[UnsavedTask]) -> None:
         """Run unsaved tasks soon, on the application's loop."""

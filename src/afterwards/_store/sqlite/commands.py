@@ -294,7 +294,7 @@ def _prune(connection: apsw.Connection, command: contract.Prune) -> contract.Pru
     return contract.Pruned(tasks=tasks, files=tuple(msgspec.json.decode(ids, type=list[str])))
 
 
-_ALONE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
+_HERE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
     contract.LetGo: _let_go,
     contract.Register: _register,
     contract.Know: _know,
@@ -303,7 +303,8 @@ _ALONE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
     contract.Rescue: _rescue,
     contract.RunAgain: _run_again,
     contract.Prune: _prune,
-} | uploads.handlers(_store_file)
+}
+_ALONE = _HERE | uploads.handlers(_store_file)
 
 _QUEUEING = frozenset({contract.LetGo, contract.RunAgain, contract.Rescue})
 

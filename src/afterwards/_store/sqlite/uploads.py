@@ -42,7 +42,13 @@ def handlers(store_file: StoreFile) -> dict[type, Callable[[apsw.Connection, Any
             store_file(connection, command.file, command.upload.created_at)
 
     def finish(connection: apsw.Connection, command: commands.FinishUpload) -> bool:
-        row = {"id": command.id, "writer": command.writer, "length": command.file.size, "now": command.now}
+        row = {
+            "id": command.id,
+            "writer": command.writer,
+            "offset": command.offset,
+            "length": command.file.size,
+            "now": command.now,
+        }
         connection.execute(QUERIES["finish_upload"], row)
         if connection.changes() != 1:
             return False
