@@ -1,7 +1,6 @@
 """Uploads over a real server: received once, handed on without a copy, reopened equal, and gone when refused."""
 
 import asyncio
-import contextvars
 import io
 import os
 import socket
@@ -25,12 +24,12 @@ from starlette.datastructures import Headers
 from starlette.datastructures import UploadFile as StarletteUploadFile
 
 from afterwards._domain.ids import new_id
+from afterwards._domain.values import INLINE_BYTES as ARGUMENT_BYTES
 from afterwards._files.pending import PendingFile
 from afterwards._files.promotion import promote
 from afterwards._files.spool import Spool
 from afterwards._files.staging import INLINE_BYTES, StagedFile, Staging, _HashedFile
 from afterwards._files.stored import StoredFile
-from afterwards._domain.values import INLINE_BYTES as ARGUMENT_BYTES
 from afterwards._web import receiving, uploads
 from afterwards.errors import UnstorableArgument, UnsupportedVersion
 

@@ -18,6 +18,7 @@ import uvicorn
 from afterwards._cli import logs
 from afterwards._cli.launch import Current, Launch
 from afterwards.errors import ProgramRefused
+from afterwards.server import HttpProtocol
 
 log = logging.getLogger("afterwards")
 
@@ -38,6 +39,7 @@ def config(launch: Launch, *, reload: bool = False) -> uvicorn.Config:
         root_path=launch.root_path,
         forwarded_allow_ips=launch.forwarded_allow_ips,
         backlog=BACKLOG,
+        http=HttpProtocol,  # type: ignore[arg-type]  # any class that uvicorn can make connections of
     )
 
 

@@ -23,6 +23,10 @@ class Source(Protocol):
     def root(self) -> Path:
         """The data directory that the bytes are staged in."""
 
+    @property
+    def few(self) -> bool:
+        """Whether the bytes are few and in memory, so that `settle` does not block."""
+
     def settle(self) -> bytes | StagedFile:
         """End the writing and return the bytes when they are few, else where they are staged. May block."""
 
@@ -42,6 +46,11 @@ class Copied:
         self._file = file
         self._staging = staging
         self._settled: bytes | StagedFile | None = None
+
+    @property
+    def few(self) -> bool:
+        """Nobody knows before the copying."""
+        return False
 
     def settle(self) -> bytes | StagedFile:
         """Copy from the start, 1 MiB at a time, and leave the file at the position it had."""

@@ -25,7 +25,8 @@ _durable: set[Path] = set()
 def promote(pending: Sequence[PendingFile], root: Path, *, disk: Disk = DISK) -> list[StoredFile]:
     """Bring files onto stable storage under their final names; what was promoted before stays as it is.
 
-    Blocks; call it on a thread. One sync for each file and each folder that gained a name, small files none at all.
+    Blocks, unless the bytes of all are few and in memory; call it on a thread. One sync for each file and each folder
+    that gained a name, small files none at all.
 
     Returns:
         What is stored, in the order given, each file once.

@@ -195,6 +195,11 @@ class Spool(io.BufferedIOBase):
         if self._staged is not None:
             self._staged.close()
 
+    @property
+    def few(self) -> bool:
+        """Whether `settle` only works in memory."""
+        return self._small is not None
+
     def settle(self) -> bytes | StagedFile:
         """End the writing and return the content: itself when small, else where it is on disk. May block."""
         self._sealed = True

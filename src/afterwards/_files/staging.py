@@ -122,6 +122,11 @@ class StagedFile(io.BufferedRandom):
             raise io.UnsupportedOperation(_SEALED)
         return super().truncate(size)
 
+    @property
+    def few(self) -> bool:
+        """Never: settling writes."""
+        return False
+
     def settle(self) -> "StagedFile":
         """End the writing: from here on the size and the digest are those of the bytes on disk.
 

@@ -36,7 +36,7 @@ class TakeBody(Protocol):
     receive: Any  # the server's own `receive`; with any other, somebody else wants to see the body
     left: int  # bytes of the body that the application has not been given
 
-    async def __call__(self, write: Write, *, limit: int | None, pace: Pace, stop: threading.Event | None) -> int:
+    async def __call__(self, write: Write, *, pace: Pace, stop: threading.Event | None) -> int:
         """Do what `drain` promises."""
         ...
 
@@ -79,7 +79,7 @@ async def drain(
         if take is None:
             return await _Portable(request.stream(), write, limit, pace, stop, inline).run()
         request._stream_consumed = True
-        return await take(write, limit=limit, pace=pace, stop=stop)
+        return await take(write, pace=pace, stop=stop)
     except (BodyTooLarge, BodyTooSlow, TakenOver):
         if (refuse := _extension(request, "afterwards.refuse")) is not None:
             refuse()

@@ -62,7 +62,7 @@ class Reception:
         self._active = True
         request = self._request
         if type(request).form is Request.form:  # else the program reads forms in a way of its own
-            request.form = self.form  # type: ignore[method-assign, assignment]
+            request.form = self.form  # type: ignore[method-assign]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:

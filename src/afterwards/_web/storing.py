@@ -12,6 +12,8 @@ from pathlib import Path
 from afterwards._engine.intake import Intake, Plan
 from afterwards._files.pending import PendingFile
 from afterwards._files.promotion import demote, promote
+from afterwards._files.recent import Recent
+from afterwards._files.stored import StoredFile
 from afterwards.errors import Stopped, StorageFull, StoreBusy
 
 _NOT_STORED = (StorageFull, StoreBusy, Stopped)
@@ -23,6 +25,7 @@ class Storing:
     def __init__(self, root: Path, intake: Intake) -> None:
         self._root = root
         self._intake = intake
+        self.recent = Recent()
         self._promoters = ThreadPoolExecutor(4, thread_name_prefix="afterwards-promoter")
 
     def close(self) -> None:
@@ -37,20 +40,27 @@ class Storing:
         """
         if not files:
             return await self._intake.store(plan)
-        promotion = self._promoters.submit(promote, files, self._root)
-        try:
-            stored = await asyncio.wrap_future(promotion)
-        except BaseException:
-            plan.give_up()
-            promotion.add_done_callback(lambda _: _take_back(files))  # a cancelled request does not stop a thread
-            raise
+        if all(file.source.few for file in files):
+            stored = promote(files, self._root)  # a thread would take longer to begin
+        else:
+            stored = await self._promote(plan, files)
         try:
             await self._intake.store(plan, stored)
+            self.recent.add(stored)
         except _NOT_STORED:
             demote(files)
             raise
         finally:
             release(files)
+
+    async def _promote(self, plan: Plan, files: Sequence[PendingFile]) -> list[StoredFile]:
+        promotion = self._promoters.submit(promote, files, self._root)
+        try:
+            return await asyncio.wrap_future(promotion)
+        except BaseException:
+            plan.give_up()
+            promotion.add_done_callback(lambda _: _take_back(files))  # a cancelled request does not stop a thread
+            raise
 
     def store_blocking(self, plan: Plan, files: Sequence[PendingFile], *, late: bool = False) -> None:
         """Do the same on a thread that may block."""

@@ -268,6 +268,8 @@ class System:
             return
 
     def _reopen(self, id: str) -> Any:
+        if (recent := self.storing.recent.pop(id)) is not None:
+            return reopen(recent, self.root)
         row = self.store.file(id)
         if row is None:
             raise MissingFile(id=id, name=None, path="row for it")
