@@ -92,8 +92,8 @@ def part_ids(text: str) -> list[str]:
     ids = [unquote(url.split("?")[0].rstrip("/")).rpartition("/")[2] for url in text.removeprefix("final;").split()]
     if not ids or len(ids) > MOST_PARTS or len(text) > LONGEST or not all(is_id(id) for id in ids):
         raise BadUploadHeader(
-            f"Upload-Concat: {text[:100]!r} is neither `partial` nor `final;` with the addresses of 1 to {MOST_PARTS:,} "
-            "uploads of this server, separated by spaces."
+            f"Upload-Concat: {text[:100]!r} is neither `partial` nor `final;` with the addresses of 1 to "
+            f"{MOST_PARTS:,} uploads of this server, separated by spaces."
         )
     return ids
 

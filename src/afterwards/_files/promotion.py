@@ -53,7 +53,7 @@ def demote(pending: Sequence[PendingFile]) -> None:
     Never after an error that leaves open whether the rows are there: then the files must stay.
     """
     for file in dict.fromkeys(pending):
-        file.stored = None
+        file.stored = file.lasting
         if file.staged is not None:
             file.staged.promoted = False
             if file.staged.closed:

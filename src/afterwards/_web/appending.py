@@ -277,8 +277,8 @@ def check_length(upload: Upload, body: Body, declared: int | None) -> None:
         raise BodyTooLarge(limit=body.limit, declared=end)
     if length is not None and end is not None and (end > length or (body.ends is True and end != length)):
         raise WrongLength(
-            f"upload {upload.id} has {length:,} bytes, and with the {declared:,} of this request it would end at {end:,}. "
-            "Send what is missing and no more."
+            f"upload {upload.id} has {length:,} bytes, and with the {declared:,} of this request it would end at "
+            f"{end:,}. Send what is missing and no more."
         )
 
 

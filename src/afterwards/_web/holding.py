@@ -146,7 +146,7 @@ class Holding:
         fenced = False
         while True:
             upload = await self.find(id)
-            part = await self.on_thread(lambda: Part.open(id, self._system.root, create=create and _is_open(upload)))
+            part = await self.on_thread(self._open, id, create and _is_open(upload))
             if part is None:
                 return None
             try:
@@ -163,6 +163,9 @@ class Holding:
                 part.close()
                 raise
             part.close()  # the upload has ended meanwhile
+
+    def _open(self, id: str, create: bool) -> Part | None:
+        return Part.open(id, self._system.root, create=create)
 
     async def _settle(self, upload: Upload, part: Part) -> Upload:
         """Find out what an interrupted request left, and put it on record."""

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
-from afterwards._web.parts import single_files
+from afterwards._web.parts import single_files, upload_fields
 from afterwards.errors import UnsupportedVersion
 
 _NAME = "BackgroundTasks"  # in fastapi.dependencies.utils
@@ -60,13 +60,14 @@ collecting: ContextVar[Collector | None] = ContextVar("afterwards_collecting", d
 class Route:
     """What is known of a route before its first request."""
 
-    __slots__ = ("_dependant", "_ours", "_single_files", "_uses", "told")
+    __slots__ = ("_dependant", "_ours", "_single_files", "_upload_fields", "_uses", "told")
 
     def __init__(self, dependant: Dependant) -> None:
         self._dependant = dependant
         self._uses: bool | None = None
         self._ours: bool | None = None
         self._single_files: frozenset[str] | None = None
+        self._upload_fields: frozenset[str] | None = None
         self.told: set[str] = set()  # fields of which files were dropped, and the log says so
 
     def uses(self) -> bool:
@@ -86,6 +87,12 @@ class Route:
         if self._single_files is None:
             self._single_files = single_files(_flat(self._dependant))
         return self._single_files
+
+    def upload_fields(self) -> frozenset[str]:
+        """Return the form fields in which it takes uploads, one or several."""
+        if self._upload_fields is None:
+            self._upload_fields = upload_fields(_flat(self._dependant))
+        return self._upload_fields
 
     def _look(self) -> None:
         found = [one for one in _flat(self._dependant) if one.background_tasks_param_name]

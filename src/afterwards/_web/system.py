@@ -28,6 +28,7 @@ from afterwards._web.collecting import Gathering
 from afterwards._web.injection import Handler, Route, collecting
 from afterwards._web.parts import warn_of_dropped
 from afterwards._web.receiving import Reception
+from afterwards._web.references import resolving
 from afterwards._web.storing import Storing, release
 from afterwards._web.tasks import Handle
 from afterwards._web.upload_rules import UploadRules
@@ -178,9 +179,12 @@ class System:
         token = collecting.set(gathering)
         try:
             if _is_form(scope):
-                with Reception(self.staging, request):
+                with Reception(self.staging, request), resolving(request, route.upload_fields(), self):
                     response = await handler(request)
                 warn_of_dropped(request, route.single_files(), route.told)
+            elif route.upload_fields():  # a form without files may name uploads
+                with resolving(request, route.upload_fields(), self):
+                    response = await handler(request)
             else:
                 response = await handler(request)
         finally:

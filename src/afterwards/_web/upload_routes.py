@@ -90,10 +90,10 @@ class UploadRoutes:
     async def _create(self, asked: _Asked) -> Response:
         request, uploading = asked.request, self._system.uploading
         wanted = requests.creation(request)
-        admission = await self._system.upload_rules.admit(
+        terms = await self._system.upload_rules.admit(
             request, wanted.length, name=wanted.name, content_type=wanted.content_type, owner=None
         )
-        asked.max_size = admission.max_size
+        asked.max_size = terms.max_size
         upload = uploading.new(
             explicit=wanted.protocol is not Protocol.TUS,
             length=wanted.length,
@@ -101,7 +101,7 @@ class UploadRoutes:
             metadata=wanted.metadata,
             name=wanted.name,
             content_type=wanted.content_type,
-            owner=admission.owner,
+            owner=terms.owner,
             digests=wanted.digests,
         )
         location = f"{self._base(request)}/uploads/{upload.id}"
@@ -112,7 +112,7 @@ class UploadRoutes:
             length=wanted.length,
             ends=wanted.ends,
             checks=wanted.checks,
-            limit=admission.max_size,
+            limit=terms.max_size,
             progress=self._progress(request, wanted.interop),
         )
         whole = wanted.has_body or (wanted.ends is True)
@@ -143,16 +143,16 @@ class UploadRoutes:
         wanted = requests.append(request)
         upload = asked.upload = await uploading.find(id)
         length = wanted.length if upload.length is None else upload.length
-        admission = await self._system.upload_rules.admit(
+        terms = await self._system.upload_rules.admit(
             request, length, name=upload.name, content_type=upload.content_type, owner=upload.owner
         )
-        asked.max_size = admission.max_size
+        asked.max_size = terms.max_size
         body = Body(
             offset=wanted.offset,
             length=wanted.length,
             ends=wanted.ends,
             checks=wanted.checks,
-            limit=admission.max_size,
+            limit=terms.max_size,
             progress=self._progress(request, wanted.interop),
         )
         try:

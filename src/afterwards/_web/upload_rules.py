@@ -21,7 +21,7 @@ from afterwards.errors import BodyTooLarge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class Terms:
     """What one upload is let in with."""
 
     owner: str | None = None  # whose limits it counts for
@@ -39,7 +39,7 @@ class UploadRules:
 
     async def admit(
         self, request: Request, length: int | None, *, name: str | None, content_type: str | None, owner: str | None
-    ) -> Admission:
+    ) -> Terms:
         """Decide, before a byte of the body is read, whether an upload is taken; asked again before each append.
 
         Args:
@@ -54,7 +54,7 @@ class UploadRules:
         """
         if self.max_size is not None and length is not None and length > self.max_size:
             raise BodyTooLarge(limit=self.max_size, declared=length)
-        return Admission(owner=owner, max_size=self.max_size)
+        return Terms(owner=owner, max_size=self.max_size)
 
 
 def creation_guard(rules: UploadRules, access: Access) -> Any:
