@@ -2,10 +2,9 @@
 
 import base64
 import hashlib
+import itertools
 import os
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,63 +13,9 @@ from blake3 import blake3
 
 from afterwards._domain.ids import new_id
 from afterwards._files.staging import INLINE_BYTES
-from afterwards.server import HttpProtocol
-from support.server import serving
-from support.site import Site, until
-from support.wire import Answer, request, wire
-
-TUS = {"Tus-Resumable": "1.0.0"}
-BODY = {**TUS, "Content-Type": "application/offset+octet-stream"}
-UPLOADS = "/afterwards/uploads"
-
-
-class Server:
-    """Where the requests of a test go."""
-
-    def __init__(self, site: Site, port: int) -> None:
-        self.site = site
-        self.port = port
-
-    def ask(self, method: str, path: str, headers: dict[str, Any] | None = None, body: bytes | None = None) -> Answer:
-        return request(self.port, method, path, headers, body)
-
-    def create(self, length: int | None = None, body: bytes | None = None, **headers: str) -> str:
-        more = {name.replace("_", "-"): value for name, value in headers.items()}
-        if length is not None:
-            more["Upload-Length"] = str(length)
-        answer = self.ask("POST", UPLOADS, {**(TUS if body is None else BODY), **more}, body)
-        assert answer.status == 201, answer
-        return answer["location"]
-
-    def patch(self, where: str, offset: int, body: bytes, **headers: str) -> Answer:
-        more = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.ask("PATCH", where, {**BODY, "Upload-Offset": offset, **more}, body)
-
-    def offset(self, where: str) -> int:
-        answer = self.ask("HEAD", where, TUS)
-        assert answer.status == 204, answer
-        return int(answer["upload-offset"])
-
-    def content(self, where: str) -> bytes | None:
-        """The stored file of a finished upload, None if there is none."""
-        row = self.site.reads.file(where[-43:])
-        if row is None:
-            return None
-        found = (
-            row.content if row.content is not None else (self.site.data / "files" / row.id[-2:] / row.id).read_bytes()
-        )
-        assert row.digest == f"blake3:{blake3(found).hexdigest()}"
-        assert row.size == len(found)
-        return found
-
-
-@pytest.fixture(params=["uvicorn", "ours"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    site = Site(tmp_path / "data")
-    options = {"http": HttpProtocol} if request.param == "ours" else {}
-    with serving(site, **options) as port:
-        yield Server(site, port)
-    site.close()
+from support.site import until
+from support.uploads import BODY, TUS, UPLOADS
+from support.wire import Answer, wire
 
 
 def problem(answer: Answer) -> dict[str, Any]:
@@ -351,21 +296,26 @@ def test_what_came_before_the_connection_ended_is_kept(server):
     with wire(server.port) as one:
         one.start("PATCH", where, {**BODY, "Upload-Offset": 0}, len(content))
         one.send(content[:1_234_567])
-    until(lambda: server.offset(where) == 1_234_567, lambda: server.offset(where))
-    assert server.patch(where, 1_234_567, content[1_234_567:]).status == 204
+        until(lambda: server.is_written(where))
+    until(lambda: not server.is_written(where))
+    kept = server.offset(where)
+    assert kept == 1_234_567 or (not server.ours and kept < 1_234_567)
+    assert server.patch(where, kept, content[kept:]).status == 204
     assert server.content(where) == content
 
 
 def test_what_came_of_a_small_file_is_kept_too(server):
-    where = server.create(1000)
+    """One that would have gone into its row, had it come whole."""
+    if not server.ours:
+        pytest.skip("uvicorn's own protocol forgets what it has not handed over when a client leaves")
+    where = server.create(200_000)
     with wire(server.port) as one:
-        one.start("PATCH", where, {**BODY, "Upload-Offset": 0}, 1000)
-        one.send(b"a" * 400)
-        one.socket.shutdown(1)
-        one.socket.settimeout(5)
-        until(lambda: server.site.reads.upload(where[-43:]).offset == 400)
-    assert server.patch(where, 400, b"b" * 600).status == 204
-    assert server.content(where) == b"a" * 400 + b"b" * 600
+        one.start("PATCH", where, {**BODY, "Upload-Offset": 0}, 200_000)
+        one.send(b"a" * 90_000)
+        until(lambda: server.is_written(where))
+    until(lambda: server.site.reads.upload(where[-43:]).offset == 90_000)
+    assert server.patch(where, 90_000, b"b" * 110_000).status == 204
+    assert server.content(where) == b"a" * 90_000 + b"b" * 110_000
 
 
 def test_a_terminated_upload_is_gone_at_once(server):
@@ -403,7 +353,7 @@ def test_a_post_can_stand_for_other_methods(server):
 def test_parts_are_joined_in_the_order_that_is_asked_for(server):
     content = os.urandom(1_500_000)
     cuts = [0, 1, 400_000, 400_000, 1_500_000]
-    parts = [content[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+    parts = [content[start:end] for start, end in itertools.pairwise(cuts)]
     where = [server.create(len(part), Upload_Concat="partial") for part in parts]
     for part, one in reversed(list(zip(parts, where, strict=True))):
         if part:

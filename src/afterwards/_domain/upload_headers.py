@@ -34,6 +34,7 @@ MOST_PARTS = 1_000  # uploads that one can be made of
 _NUMBER = re.compile("[0-9]{1,15}")  # of structured fields; and a petabyte is enough for tus
 _KEY = re.compile(r"[!-+\--~]+")  # visible ASCII without a comma
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:[ \t]*;[ -~]*)?", re.ASCII)
+_EXTENDED_NAME = re.compile(r"""filename\*\s*=\s*(utf-8|iso-8859-1)'[^']*'([^;\s"]+)""", re.IGNORECASE)
 _DIGEST = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):(?:;[ -~]*)?")
 
 
@@ -152,8 +153,10 @@ def file_name(disposition: str | None) -> str | None:
     """Return the file name of a `Content-Disposition`, in either of its spellings."""
     if disposition is None:
         return None
+    if (extended := _EXTENDED_NAME.search(disposition)) is not None:  # RFC 8187: it goes before the plain one
+        return label(unquote(extended[2], encoding=extended[1], errors="replace"))
     message = Message()
-    message["content-disposition"] = disposition.replace("\r", " ").replace("\n", " ")
+    message["content-disposition"] = disposition
     found = message.get_filename()
     return None if found is None else label(found)
 

@@ -8,7 +8,7 @@ finishes it.
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     from afterwards._web.system import System
 
 log = logging.getLogger("afterwards")
+
+
+class _Ready(NamedTuple):
+    """What can be committed."""
+
+    file: StoredFile
+    digests: dict[str, str]  # those that the client announced or wants to be told
 
 
 class Finishing:
@@ -54,19 +61,19 @@ class Finishing:
         if part is None:
             return await self.finish_small(upload, b"")
 
-        def prepare() -> StoredFile:
+        def prepare() -> _Ready:
             known = hashes
             if known is None or not known.covers(algorithms(upload), upload.offset):
                 known = Hashes(algorithms(upload))
                 part.read_into(known)
             small = part.read_all() if upload.offset <= INLINE_BYTES else None
-            file = self._file(upload, known, small)
+            ready = self._file(upload, known, small)
             if small is None:
                 part.store()
-            return file
+            return ready
 
-        file = await self._checked(upload, prepare)
-        done = await self._commit(upload, file, offset=None)
+        ready = await self._checked(upload, prepare)
+        done = await self._commit(upload, ready, offset=None)
         await self._holding.on_thread(remove_part, upload.id, self._system.root)
         return done
 
@@ -77,8 +84,8 @@ class Finishing:
             WrongDigest: As `finish`.
             TakenOver: Another request has it now.
         """
-        file = await self._checked(upload, lambda: self._small(upload, content))
-        return await self._commit(upload, file, offset=0)
+        ready = await self._checked(upload, lambda: self._small(upload, content))
+        return await self._commit(upload, ready, offset=0)
 
     async def create_small(self, upload: Upload, content: bytes) -> Upload:
         """Store an upload that came whole with the request that creates it.
@@ -86,9 +93,9 @@ class Finishing:
         Raises:
             WrongDigest: It is not what its client announced, and nothing is stored.
         """
-        file = self._small(upload, content)
-        done = _finished(upload, file)
-        await ask(self._system.store, CreateUpload(upload=done, file=file))
+        ready = self._small(upload, content)
+        done = _finished(upload, ready)
+        await ask(self._system.store, CreateUpload(upload=done, file=ready.file))
         return done
 
     async def join(self, upload: Upload, ids: Sequence[str]) -> Upload:
@@ -112,7 +119,7 @@ class Finishing:
                 parts[id] = held
             upload = msgspec.structs.replace(upload, length=sum(parts[id].upload.offset for id in ids))
 
-            def prepare() -> StoredFile:
+            def prepare() -> _Ready:
                 target = Part.open(upload.id, system.root)
                 assert target is not None
                 try:
@@ -125,19 +132,19 @@ class Finishing:
                     hashes = Hashes(algorithms(upload))
                     target.read_into(hashes)
                     small = target.read_all() if at <= INLINE_BYTES else None
-                    file = self._file(upload, hashes, small)
+                    ready = self._file(upload, hashes, small)
                     if small is None:
                         target.store()
-                    return file
+                    return ready
                 except BaseException:
                     target.remove()
                     raise
                 finally:
                     target.close()
 
-            file = await holding.on_thread(prepare)
-            upload = _finished(upload, file)
-            joined = await ask(system.store, JoinUploads(upload=upload, file=file, parts=tuple(parts)))
+            ready = await holding.on_thread(prepare)
+            upload = _finished(upload, ready)
+            joined = await ask(system.store, JoinUploads(upload=upload, file=ready.file, parts=tuple(parts)))
 
             def clear() -> None:
                 for id in (upload.id, *parts):
@@ -148,18 +155,18 @@ class Finishing:
             raise UnfinishedUpload("one of the parts has ended or was used for another upload meanwhile")
         return upload
 
-    async def _checked(self, upload: Upload, prepare: Callable[[], StoredFile]) -> StoredFile:
+    async def _checked(self, upload: Upload, prepare: Callable[[], _Ready]) -> _Ready:
         try:
             return await self._holding.on_thread(prepare)
         except WrongDigest:
             await self._holding.fail(upload)
             raise
 
-    async def _commit(self, upload: Upload, file: StoredFile, *, offset: int | None) -> Upload:
+    async def _commit(self, upload: Upload, ready: _Ready, *, offset: int | None) -> Upload:
         now = self._system.engine.clock.now()
-        command = FinishUpload(id=upload.id, writer=upload.writer, offset=offset, file=file, now=now)
+        command = FinishUpload(id=upload.id, writer=upload.writer, offset=offset, file=ready.file, now=now)
         if await ask(self._system.store, command):
-            return _finished(upload, file)
+            return _finished(upload, ready)
         await self._holding.on_thread(self._clear, upload.id)
         await self._holding.find(upload.id)
         raise TakenOver(received=0)
@@ -173,19 +180,21 @@ class Finishing:
         if row is not None and row.state is not UploadState.FINISHED and not system.store.known_files([id]):
             remove([id], system.root)
 
-    def _small(self, upload: Upload, content: bytes) -> StoredFile:
+    def _small(self, upload: Upload, content: bytes) -> _Ready:
         hashes = Hashes(algorithms(upload))
         hashes.update(content)
         return self._file(upload, hashes, content)
 
-    def _file(self, upload: Upload, hashes: Hashes, content: bytes | None) -> StoredFile:
+    def _file(self, upload: Upload, hashes: Hashes, content: bytes | None) -> _Ready:
         """Describe the stored file, after comparing what the client announced.
 
         Raises:
             WrongDigest: The bytes are others.
         """
-        for algorithm, given in upload.digests.items():
-            if given is not None and (found := as_text(hashes[algorithm])) != given:
+        digests = {algorithm: as_text(hashes[algorithm]) for algorithm in upload.digests}
+        for algorithm, found in digests.items():
+            given = upload.digests[algorithm]
+            if given is not None and found != given:
                 raise WrongDigest(
                     what=f"upload {upload.id}, {hashes.size:,} bytes long,",
                     algorithm=algorithm,
@@ -193,7 +202,7 @@ class Finishing:
                     found=found,
                     remedy="Nothing of it was kept. Send the file again in a new upload.",
                 )
-        return StoredFile(
+        file = StoredFile(
             id=upload.id,
             name=upload.name,
             size=hashes.size,
@@ -205,6 +214,7 @@ class Finishing:
             owner=upload.owner,
             kept_until=self._system.engine.clock.now() + self._system.upload_rules.finished,
         )
+        return _Ready(file, digests)
 
 
 def algorithms(upload: Upload) -> list[str]:
@@ -212,7 +222,13 @@ def algorithms(upload: Upload) -> list[str]:
     return ["blake3", *upload.digests]
 
 
-def _finished(upload: Upload, file: StoredFile) -> Upload:
+def _finished(upload: Upload, ready: _Ready) -> Upload:
+    size = ready.file.size
     return msgspec.structs.replace(
-        upload, state=UploadState.FINISHED, offset=file.size, length=file.size, expires_at=None
+        upload,
+        state=UploadState.FINISHED,
+        offset=size,
+        length=size,
+        digests=dict(ready.digests),
+        expires_at=None,
     )
