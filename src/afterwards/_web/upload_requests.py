@@ -10,7 +10,11 @@ from afterwards._domain.upload_errors import BadUploadHeader, WrongLength, Wrong
 from afterwards._web.appending import Check, declared_length
 
 METHOD_OVERRIDE = "x-http-method-override"
-_FORM = "application/x-www-form-urlencoded"  # what curl says of any body
+_NO_TYPES = (
+    "application/x-www-form-urlencoded",
+    headers.TUS_BODY,
+    headers.PARTIAL_BODY,
+)  # the first is curl's word for any
 
 
 class Protocol(Enum):
@@ -64,14 +68,17 @@ def creation(request: Request) -> Creation:
     if ends is None:
         return _plain_creation(request)
     given = request.headers
+    told = headers.metadata(given.get("upload-metadata"))  # of tus; but what tus-js-client sends with the drafts too
+    name, kind = _label(told)
     return Creation(
         protocol=Protocol.IETF,
         interop=found,
+        metadata=given.get("upload-metadata"),
         has_body=declared_length(request.scope) != 0,
         ends=ends,
         length=_told_length(request, 0, ends=ends),
-        name=headers.file_name(given.get("content-disposition")),
-        content_type=headers.media_type(given.get("content-type")),
+        name=headers.file_name(given.get("content-disposition")) or name,
+        content_type=_media_type(request) or kind,
         digests=_digests(request),
         checks=_content_digests(request),
     )
@@ -162,7 +169,7 @@ def _tus_creation(request: Request) -> Creation:
     if has_body and kind != headers.TUS_BODY:
         raise _wrong_type(kind)
     told = headers.metadata(given.get("upload-metadata"))
-    name = told.get("filename") or told.get("name")
+    name, media_type = _label(told)
     return Creation(
         protocol=Protocol.TUS,
         interop=None,
@@ -172,8 +179,8 @@ def _tus_creation(request: Request) -> Creation:
         concat=concat,
         parts=parts,
         metadata=given.get("upload-metadata"),
-        name=None if name is None else headers.label(name),
-        content_type=headers.media_type(told.get("filetype") or told.get("type")),
+        name=name,
+        content_type=media_type,
         digests=_digests(request),
         checks=_tus_checks(request),
     )
@@ -202,10 +209,22 @@ def _plain_creation(request: Request) -> Creation:
         ends=True,
         length=declared,
         name=headers.file_name(given.get("content-disposition")),
-        content_type=None if kind == _FORM else headers.media_type(given.get("content-type")),
+        content_type=_media_type(request),
         digests=_digests(request),
         checks=_content_digests(request),
     )
+
+
+def _label(told: dict[str, str]) -> tuple[str | None, str | None]:
+    """Return the name and the media type of a file, by the keys that clients use for them."""
+    name = told.get("filename") or told.get("name")
+    kind = headers.media_type(told.get("filetype") or told.get("type"))
+    return None if name is None else headers.label(name), kind
+
+
+def _media_type(request: Request) -> str | None:
+    found = headers.media_type(request.headers.get("content-type"))
+    return None if found is None or found.partition(";")[0].strip().lower() in _NO_TYPES else found
 
 
 def _complete(request: Request, version: int | None) -> bool | None:
