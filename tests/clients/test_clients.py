@@ -79,7 +79,7 @@ def test_uppy_sends_several_files_at_once(node, server, path):
     assert sorted(str(server.site.reads.file(url[-43:]).name) for url in found["urls"]) == names
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("client", ["tus", "uppy"])
 def test_connections_are_cut_at_random_bytes(node, server, path, client, seed):
     with cutting(server.port, cuts=12, seed=seed, most=len(CONTENT)) as cutter:
@@ -90,17 +90,12 @@ def test_connections_are_cut_at_random_bytes(node, server, path, client, seed):
     assert server.content(url) == CONTENT
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_connections_of_tuspy_are_cut_at_random_bytes(server, path, seed):
     client = pytest.importorskip("tusclient.client")
-    with cutting(server.port, cuts=12, seed=seed, most=len(CONTENT)) as cutter:
+    with cutting(server.port, cuts=12, seed=seed, most=len(CONTENT)) as cutter, path.open("rb") as stream:
         uploader = client.TusClient(endpoint(cutter.port)).uploader(
-            str(path),
-            chunk_size=1_000_000,
-            retries=50,
-            retry_delay=0.01,
-            metadata={"filename": "x"},
-            upload_checksum=True,
+            file_stream=stream, chunk_size=1_000_000, retries=50, retry_delay=0.01, upload_checksum=True
         )
         retrying(uploader.upload)
         assert cutter.made > 0
@@ -108,7 +103,7 @@ def test_connections_of_tuspy_are_cut_at_random_bytes(server, path, seed):
 
 
 def retrying(upload: Any) -> None:
-    """tuspy gives up where a connection ends while it creates an upload or asks for an offset; go on as a user would."""
+    """tuspy gives up where a connection ends while it creates an upload or asks for an offset: its user goes on."""
     requests = pytest.importorskip("requests")
     gives_up = pytest.importorskip("tusclient.exceptions").TusCommunicationError
 
@@ -200,9 +195,9 @@ def test_the_server_is_killed_while_uppy_sends(node, killed, path):
 
 def test_the_server_is_killed_while_tuspy_sends(killed, path):
     client = pytest.importorskip("tusclient.client")
-    with cutting(killed.program.port, cuts=0, seed=0, most=1) as cutter:
+    with cutting(killed.program.port, cuts=0, seed=0, most=1) as cutter, path.open("rb") as stream:
         uploader = client.TusClient(endpoint(cutter.port)).uploader(
-            str(path), chunk_size=150_000, retries=200, retry_delay=0.02
+            file_stream=stream, chunk_size=150_000, retries=200, retry_delay=0.02
         )
 
         def send() -> str:
