@@ -12,7 +12,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import age, catalogue, comparison, crash, drain, idle, latency, machine, pickup, rate, report, upload
+from benchmarks import (
+    age,
+    catalogue,
+    comparison,
+    crash,
+    drain,
+    idle,
+    latency,
+    machine,
+    pickup,
+    rate,
+    report,
+    resumable,
+    upload,
+)
 from benchmarks.children import ROOT, ChildFailed
 from benchmarks.figures import Part
 from benchmarks.load import default_client
@@ -26,6 +40,7 @@ PARTS: dict[str, Callable[[Run], Part]] = {
     "idle": idle.measure,
     "age": age.measure,
     "upload": upload.measure,
+    "resumable": resumable.measure,
     "crash": crash.measure,
 }
 RESULTS = ROOT / "benchmarks" / "results.json"

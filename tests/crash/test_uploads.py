@@ -162,9 +162,9 @@ def go_on_at_random(machine: Machine, chance: random.Random) -> int:
         match chance.choice(["cut", "kill", "piece"]):
             case "piece":
                 machine.patch(where, at, CONTENT[at : at + count])
-            case "cut":
+            case "cut" if at + count < len(CONTENT):
                 machine.send_until_cut(where, at, count)
-            case "kill":
+            case _:
                 with wire(machine.port) as one:
                     one.start("PATCH", where, {**BODY, "Upload-Offset": at}, len(CONTENT) - at)
                     try:

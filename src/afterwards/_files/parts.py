@@ -140,7 +140,8 @@ class Part:
         remove_part(self.id, self.root)
 
     def close(self) -> None:
-        """Let go of the lock and the file."""
+        """Let go of the lock and the file. A forked child that has the descriptor too keeps no lock."""
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
         os.close(self.fd)
 
 

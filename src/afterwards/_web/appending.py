@@ -219,7 +219,7 @@ class Appending:
 
     def _told_well(self, failure: Error, upload: Upload) -> Error:
         """Say of a failure what it means for an upload that can go on."""
-        if isinstance(failure, TakenOver) and is_stopping(self._system.engine):
+        if isinstance(failure, TakenOver) and (self._system.stopping or is_stopping(self._system.engine)):
             return Stopped(
                 f"the program is stopping. {upload.offset:,} bytes of upload {upload.id} are stored; go on from there "
                 "in a moment."

@@ -142,7 +142,7 @@ class Finishing:
                 finally:
                     target.close()
 
-            ready = await holding.on_thread(prepare)
+            ready = await holding.on_long_thread(prepare)
             upload = _finished(upload, ready)
             joined = await ask(system.store, JoinUploads(upload=upload, file=ready.file, parts=tuple(parts)))
 
@@ -157,7 +157,7 @@ class Finishing:
 
     async def _checked(self, upload: Upload, prepare: Callable[[], _Ready]) -> _Ready:
         try:
-            return await self._holding.on_thread(prepare)
+            return await self._holding.on_long_thread(prepare)
         except WrongDigest:
             await self._holding.fail(upload)
             raise

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -34,6 +34,7 @@ log = logging.getLogger("afterwards")
 T = TypeVar("T")
 LOOK = 0.25  # seconds between looks at whether another process takes over
 TRY = 0.01  # seconds between tries of a lock
+AGAIN = 1.0  # seconds after which whoever holds an upload is told again to let go
 PATIENCE = 10.0  # seconds in which whoever holds an upload must have stored what has come
 
 
@@ -52,10 +53,18 @@ class Holding:
         self._system = system
         self._writing: dict[str, threading.Event] = {}  # by requests of this process: set to end them
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="afterwards-uploads")
+        self._long = ThreadPoolExecutor(4, thread_name_prefix="afterwards-finishing")
 
     async def on_thread(self, call: Callable[..., T], *args: object) -> T:
-        """Make a call that may wait for the disk. It comes to its end also when the request is cancelled."""
-        return await asyncio.shield(asyncio.wrap_future(self._threads.submit(call, *args)))
+        """Make a call that may wait for the disk; see `on_long_thread`."""
+        return await _ended(self._threads.submit(call, *args))
+
+    async def on_long_thread(self, call: Callable[..., T], *args: object) -> T:
+        """Make a call that reads or copies whole files, so that it keeps no short one waiting.
+
+        It has come to its end when this returns or raises, also when the request is cancelled: files can be closed.
+        """
+        return await _ended(self._long.submit(call, *args))
 
     def later(self, call: Callable[..., object], *args: object) -> None:
         """Make such a call while nobody waits for it."""
@@ -97,14 +106,15 @@ class Holding:
         system = self._system
         while not stop.is_set():
             await asyncio.sleep(LOOK)
+            if system.stopping or is_stopping(system.engine):
+                stop.set()
+                return
             try:
                 row = await system.engine.read(system.store.upload, upload.id)
             except Exception:  # a read that fails now may work in a moment, and every write is fenced
                 log.exception("upload %s could not be looked at", upload.id)
                 continue
             if row is None or row.state is not UploadState.OPEN or row.writer != upload.writer:
-                stop.set()
-            if is_stopping(system.engine):
                 stop.set()
 
     async def fence(self, id: str) -> None:
@@ -126,6 +136,7 @@ class Holding:
             UploadBusy: Whoever writes it does not let go.
         """
         part = await self._lock(id, create=create)
+        held: Held | None = None
         try:
             upload = await self.find(id)
             if part is None and upload.offset and _is_open(upload):
@@ -135,15 +146,16 @@ class Holding:
             if part is not None and _is_open(upload):
                 held.upload = await self._settle(upload, part)
             yield held
-            part = held.part  # whoever has it closed by somebody else says so
         finally:
+            if held is not None:
+                part = held.part  # None: somebody else closes it
             if part is not None:
                 part.close()
 
     async def _lock(self, id: str, *, create: bool) -> Part | None:
         loop = asyncio.get_running_loop()
         end = loop.time() + PATIENCE
-        fenced = False
+        fenced = 0.0
         while True:
             upload = await self.find(id)
             part = await self.on_thread(self._open, id, create and _is_open(upload))
@@ -151,8 +163,8 @@ class Holding:
                 return None
             try:
                 while not part.lock():
-                    if not fenced:
-                        fenced = True
+                    if loop.time() - fenced > AGAIN:  # a third may have come between
+                        fenced = loop.time()
                         await self.fence(id)
                     if loop.time() > end:
                         raise UploadBusy(upload=id, seconds=PATIENCE)
@@ -247,6 +259,18 @@ class Holding:
                 remove([id], system.root)
 
         await self.on_thread(free)
+
+
+async def _ended(future: Future[T]) -> T:
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([asyncio.wrap_future(future)])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return future.result()
 
 
 def _is_open(upload: Upload) -> bool:
