@@ -256,7 +256,8 @@ def add_upload_routes(app: FastAPI, system: System, access: Access, *, docs: boo
     routing = Routing(app, system, access.guard(), docs=docs)
     routes = UploadRoutes(system)
     guard = creation_guard(system.upload_rules, access)
-    gone: Answers = {404: refusal("No upload has this id."), 410: refusal("It is over.")}
+    nothing = refusal("A parameter means nothing here.")
+    gone: Answers = {404: refusal("No upload has this id."), 410: refusal("It is over."), 422: nothing}
     bad: Answers = {400: refusal("A header means nothing here."), 412: refusal("Another version of tus is wanted.")}
     created: Answers = {201: {"description": "Created; `Location` is where it goes on."}, 403: refusal("Not allowed.")}
     room: Answers = {413: refusal("It is too large."), 507: refusal("There is no room.")}
