@@ -26,6 +26,7 @@ from benchmarks import (
     pickup,
     rate,
     report,
+    resumable,
     upload,
 )
 from benchmarks.children import ROOT, ChildFailed
@@ -43,6 +44,7 @@ PARTS: dict[str, Callable[[Run], Part]] = {
     "upload": upload.measure,
     "download": download.measure,
     "files": files.measure,
+    "resumable": resumable.measure,
     "crash": crash.measure,
 }
 RESULTS = ROOT / "benchmarks" / "results.json"

@@ -39,6 +39,7 @@ from afterwards._web.routing import Routing
 from afterwards._web.settings import Uploads
 from afterwards._web.system import System
 from afterwards._web.tasks import BackgroundTasks, Handle
+from afterwards._web.upload_routes import add_upload_routes
 from afterwards.errors import Error, RoutesTooEarly
 
 P = ParamSpec("P")
@@ -137,6 +138,7 @@ class Afterwards:
             add_routes(routing, self._system, opens_files=self._files == "open")
             add_file_routes(routing, self._system, policy=self._files, asks=self._access.has_rule)
             answer_missing_files(app, self._system)
+            add_upload_routes(app, self._system, self._access, docs=self._docs)
 
     def _bind(self, app: FastAPI) -> None:
         _refuse_early_routes(app)

@@ -319,6 +319,8 @@ def test_the_routes_are_in_the_openapi_document_unless_it_is_switched_off(tmp_pa
         "/jobs/tasks/{id}/retry": ["post"],
         "/jobs/tasks": ["get"],
         "/jobs/health": ["get"],
+        "/jobs/uploads": ["options", "post"],
+        "/jobs/uploads/{id}": ["delete", "get", "head", "options", "patch", "post"],
     }
     assert {tag for calls in found["paths"].values() for call in calls.values() for tag in call["tags"]} == {
         "afterwards"

@@ -26,6 +26,7 @@ from afterwards._engine.again import Again
 from afterwards._engine.claimer import Claimer
 from afterwards._engine.clock import Clock, SystemClock, boot_id
 from afterwards._engine.context import Running
+from afterwards._engine.expirer import Expirer
 from afterwards._engine.files import Shelf
 from afterwards._engine.hub import Hub
 from afterwards._engine.interpreter import tune_interpreter
@@ -151,6 +152,7 @@ class Engine:
             Loop("rescuer", rescuer, self.clock, jitter=0.1),
             Loop("watchdog", watchdog, self.clock),
             Loop("pruner", pruner, self.clock, jitter=5.0),
+            Loop("expirer", Expirer(root=root, store=store, clock=self.clock), self.clock, jitter=5.0),
         ]
 
     def start(self, loop: asyncio.AbstractEventLoop | None) -> None:

@@ -29,6 +29,13 @@ class Disk:
         else:
             os.fsync(fd)
 
+    def sync_data(self, fd: int) -> None:
+        """Wait until a file's bytes and size are on stable storage, but not its times."""
+        if sys.platform == "darwin":
+            self.sync_file(fd)
+        else:
+            os.fdatasync(fd)
+
     def sync_folder(self, path: Path) -> None:
         """Wait until the names in a folder are on stable storage."""
         fd = os.open(path, _FOLDER)

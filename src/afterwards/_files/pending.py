@@ -91,6 +91,25 @@ class Copied:
         return self._settled if isinstance(self._settled, StagedFile) else None
 
 
+class _NoSource:
+    """Of what is stored already nothing is left to be done."""
+
+    root = Path()
+    few = True
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+    def settle(self) -> bytes | StagedFile:
+        raise ValueError(f"file {self.id} is stored already")
+
+    def hold(self) -> None:
+        """Nothing to do: its row keeps it."""
+
+    def release(self) -> None:
+        """Nothing to do."""
+
+
 class PendingFile:
     """A file that a task was given and that is not stored yet.
 
@@ -107,7 +126,15 @@ class PendingFile:
         self.verdict: Verdict | None = None  # HELD: it waits for a scanner
         self.staged: StagedFile | None = None  # known once promoted, if the bytes are not few
         self.stored: StoredFile | None = None  # set by `promote`, taken back by `demote`
+        self.lasting: StoredFile | None = None  # what it is where it was stored before any task was given it
         self._holds = 0
+
+    @classmethod
+    def of_stored(cls, stored: StoredFile) -> "PendingFile":
+        """Return a file that is stored already, such as a finished upload: for a task to take without a copy."""
+        pending = cls(_NoSource(stored.id), name=stored.name, content_type=stored.content_type, headers=stored.headers)
+        pending.stored = pending.lasting = stored
+        return pending
 
     @property
     def is_stored(self) -> bool:

@@ -7,7 +7,8 @@ goes when it is closed. Whether rows were committed is for the store to say.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from afterwards._files.disk import DISK, Disk, honest_errors, start_writing_back
@@ -53,7 +54,7 @@ def demote(pending: Sequence[PendingFile]) -> None:
     Never after an error that leaves open whether the rows are there: then the files must stay.
     """
     for file in dict.fromkeys(pending):
-        file.stored = None
+        file.stored = file.lasting
         if file.staged is not None:
             file.staged.promoted = False
             if file.staged.closed:
@@ -71,16 +72,23 @@ def _make_durable(staged: list[StagedFile], root: Path, disk: Disk) -> None:
     for file in staged:
         disk.sync_file(file.fileno())
     targets = [path_of(file.id, root) for file in staged]
-    folders = dict.fromkeys(target.parent for target in targets)
-    unproven = [folder for folder in (root / "files", *folders) if disk.make_folder(folder) or folder not in _durable]
-    for file, target in zip(staged, targets, strict=True):
-        disk.rename(file.path, target)
-        file.path, file.promoted = target, True
-    for folder in dict.fromkeys([*folders, *(folder.parent for folder in unproven)]):
-        disk.sync_folder(folder)
-    _durable.update(unproven)
+    with new_folders(targets, root, disk) as folders:
+        for file, target in zip(staged, targets, strict=True):
+            disk.rename(file.path, target)
+            file.path, file.promoted = target, True
+        for folder in folders:
+            disk.sync_folder(folder)
     for file in staged:
         file.unsure = False
+
+
+@contextmanager
+def new_folders(targets: Sequence[Path], root: Path, disk: Disk) -> Iterator[list[Path]]:
+    """Make the folders of stored files, and give those that must be synced inside, once the files have their names."""
+    folders = dict.fromkeys(target.parent for target in targets)
+    unproven = [folder for folder in (root / "files", *folders) if disk.make_folder(folder) or folder not in _durable]
+    yield list(dict.fromkeys([*folders, *(folder.parent for folder in unproven)]))
+    _durable.update(unproven)
 
 
 def _amount(staged: list[StagedFile]) -> str:

@@ -70,6 +70,32 @@ def sweep_files(
         yield _remove_unknown(root, old, known, seen)
 
 
+def sweep_uploads(
+    root: Path, open_ones: Callable[[list[str]], Collection[str]], *, now: float, grace: float = GRACE
+) -> Iterator[Swept]:
+    """Remove the part files of uploads that are over, or were never put on record, a batch a step.
+
+    Args:
+        root: The data directory.
+        open_ones: Tells which of at most `BATCH` uploads are open. Its error ends the sweep before anything is removed.
+        now: Seconds since 1970, on the clock that the file system uses.
+        grace: Seconds since the last write during which a file is left alone.
+    """
+    with _folder(root / "uploads") as folder:
+        old: list[str] = []
+        for name in _names(folder):
+            stem, _, kind = name.partition(".")
+            found = _plain(folder, name) if is_id(stem) and kind in ("part", "check") else None
+            if found is not None and max(found.st_mtime, found.st_ctime) <= now - grace:
+                old.append(name)
+        for start in range(0, len(old), BATCH):
+            names = old[start : start + BATCH]
+            needed = set(open_ones([name[: name.index(".")] for name in names]))
+            sizes = [_unlink(folder, name) for name in names if name[: name.index(".")] not in needed]
+            gone = [size for size in sizes if size is not None]
+            yield Swept(seen=len(names), removed=len(gone), bytes=sum(gone))
+
+
 def remove(ids: Iterable[str], root: Path) -> int:
     """Remove files whose rows are gone; tell how many bytes that freed. Files already gone are fine.
 

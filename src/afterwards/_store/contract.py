@@ -25,8 +25,10 @@ from afterwards._domain.tasks import (
     TaskState,
     WorkerInfo,
 )
+from afterwards._domain.uploads import Upload
 from afterwards._store.keys import KeepAnswer, KeyCommand
 from afterwards._store.upkeep import Purge, Recount
+from afterwards._store.upload_commands import UploadCommand
 
 
 class Stored(Protocol):
@@ -201,6 +203,7 @@ Command = (
     | Recount
     | Purge
     | KeyCommand
+    | UploadCommand
 )
 
 
@@ -386,6 +389,14 @@ class Store(Protocol):
 
     def purgeable(self, wanted: Purge) -> tuple[int, int, int]:
         """Return how many tasks and files a purge would delete now, and the bytes of those files."""
+        ...
+
+    def upload(self, id: str) -> Upload | None:
+        """Return an upload."""
+        ...
+
+    def open_uploads(self, ids: Sequence[str]) -> set[str]:
+        """Return which of these uploads are open."""
         ...
 
     def workers(self) -> list[WorkerInfo]:

@@ -95,7 +95,7 @@ class Access:
     def guard(self) -> Any:
         """Return the dependency that lets admins through."""
         if self._admin is None:
-            return Depends(self._check)
+            return Depends(self.check)
 
         async def check(verdict: Any = self._admin) -> None:
             if verdict is False:
@@ -103,7 +103,12 @@ class Access:
 
         return Depends(check)
 
-    async def _check(self, request: Request, credentials: Credentials) -> None:
+    async def check(self, request: Request, credentials: Credentials) -> None:
+        """Let through who shows the token.
+
+        Raises:
+            AdminOnly, AdminElsewhere: For everybody else.
+        """
         if self._token is None and not is_local(request):
             raise AdminElsewhere(
                 "this is for admins only, and no admin has been configured, so it is only answered to clients on the "

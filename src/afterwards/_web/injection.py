@@ -25,7 +25,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from afterwards._web.early import declare
-from afterwards._web.parts import single_files
+from afterwards._web.parts import single_files, upload_fields
 from afterwards._web.settings import declared_by
 from afterwards.errors import UnsupportedVersion
 
@@ -62,7 +62,7 @@ collecting: ContextVar[Collector | None] = ContextVar("afterwards_collecting", d
 class Route:
     """What is known of a route before its first request."""
 
-    __slots__ = ("_dependant", "_ours", "_single_files", "_takes_form", "_uses", "told")
+    __slots__ = ("_dependant", "_ours", "_single_files", "_takes_form", "_upload_fields", "_uses", "told")
 
     def __init__(self, dependant: Dependant) -> None:
         self._dependant = dependant
@@ -70,6 +70,7 @@ class Route:
         self._ours: bool | None = None
         self._single_files: frozenset[str] | None = None
         self._takes_form: bool | None = None
+        self._upload_fields: frozenset[str] | None = None
         self.told: set[str] = set()  # fields of which files were dropped, and the log says so
 
     @property
@@ -111,6 +112,12 @@ class Route:
             fields = [field for one in _flat(self._dependant) for field in one.body_params]
             self._takes_form = any(isinstance(field.field_info, params.Form) for field in fields)
         return self._takes_form
+
+    def upload_fields(self) -> frozenset[str]:
+        """Return the form fields in which it takes uploads, one or several."""
+        if self._upload_fields is None:
+            self._upload_fields = upload_fields(_flat(self._dependant))
+        return self._upload_fields
 
     def _look(self) -> None:
         found = [one for one in _flat(self._dependant) if one.background_tasks_param_name]

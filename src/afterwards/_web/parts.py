@@ -28,6 +28,12 @@ def single_files(dependants: Sequence[Dependant]) -> frozenset[str]:
     return frozenset(field.alias for field in fields if _is_one_file(field.field_info.annotation))
 
 
+def upload_fields(dependants: Sequence[Dependant]) -> frozenset[str]:
+    """Return the names of the form fields in which an endpoint and its dependencies take uploads, one or several."""
+    fields = [field for one in dependants for field in one.body_params]
+    return frozenset(field.alias for field in fields if _takes_uploads(field.field_info.annotation))
+
+
 def warn_of_dropped(request: Request, single: frozenset[str], told: set[str]) -> None:
     """Warn, once for each field, when a form that has been read held more files than the endpoint was given."""
     form = getattr(request, "_form", None)
@@ -89,6 +95,10 @@ def _uploads_of(function: Callable[..., Any]) -> tuple[tuple[tuple[int, str], ..
 
 def _is_upload(annotation: object) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, UploadFile)
+
+
+def _takes_uploads(annotation: object) -> bool:
+    return _is_upload(annotation) or any(_takes_uploads(one) for one in typing.get_args(annotation))
 
 
 def _is_one_file(annotation: object) -> bool:

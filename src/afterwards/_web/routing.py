@@ -78,6 +78,7 @@ class Routing:
         method: str = "GET",
         status: int = 200,
         admin: bool = False,
+        guard: Any = None,
         kind: type[ProblemRoute] | None = None,
     ) -> None:
         """Add a route.
@@ -90,6 +91,7 @@ class Routing:
             method: The one HTTP method it takes.
             status: Of an answer that went well.
             admin: Let admins through only.
+            guard: Another dependency that decides who is let through.
             kind: Of a second route of one path, which the OpenAPI document does not show: `with_traceback`, or `plain`
                 for another method.
         """
@@ -103,7 +105,7 @@ class Routing:
             responses=responses,
             summary=summary,
             tags=[TAG],
-            dependencies=[self._guard] if admin else [],
+            dependencies=[one for one in (self._guard if admin else None, guard) if one is not None],
             include_in_schema=self._docs and kind is None,
             route_class_override=kind or self.plain,
         )

@@ -36,9 +36,12 @@ from afterwards._web.artifacts import taken
 from afterwards._web.collecting import Gathering
 from afterwards._web.injection import Handler, Route, collecting
 from afterwards._web.keys import HEADER, Keys
+from afterwards._web.references import resolved
 from afterwards._web.settings import Uploads
 from afterwards._web.storing import Storing, release
 from afterwards._web.tasks import Handle
+from afterwards._web.upload_rules import UploadRules
+from afterwards._web.uploading import Uploading
 from afterwards._web.uploads import keep, reopen
 from afterwards.errors import MissingFile, UnknownTask
 
@@ -67,6 +70,8 @@ class System:
         self._adopting = adopting
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        self.upload_rules = UploadRules()
+        self.uploading = Uploading(self)
         self.host: Any = None  # the application that has the status routes
 
     # -- life
@@ -218,6 +223,8 @@ class System:
                 gathering.admission = await opened.admit()
             if _is_keyed(scope):
                 handler = partial(self.keys.answer, handler, route, gathering)
+            if fields := route.upload_fields():
+                handler = resolved(handler, fields, self)
             if opened is not None:
                 response = await opened.answer(handler, self)
             else:
@@ -256,10 +263,14 @@ class System:
 
     def href(self, scope: Any, id: str) -> str:
         """Return the path of a task's document as this request's client sees it."""
+        return f"{self.base(scope)}/tasks/{id}"
+
+    def base(self, scope: Any) -> str:
+        """Return the path of our routes as this request's client sees it."""
         root = scope.get("app_root_path", scope.get("root_path", ""))
         if scope.get("app") is self.host and self.host is not None and scope.get("router") is not self.host.router:
             root = scope.get("root_path", "")  # the application with the status routes is itself mounted in another
-        return f"{root}{self.prefix}/tasks/{id}"
+        return f"{root}{self.prefix}"
 
     def run_unsaved(self, tasks: Sequence[UnsavedTask]) -> None:
         """Run unsaved tasks soon, on the application's loop."""

@@ -39,10 +39,15 @@ def keep(value: object, staging: Staging, *, function: str, argument: str) -> Pe
     return kept
 
 
+def settle_as(upload: UploadFile, pending: PendingFile) -> None:
+    """Let every task that is given this upload take this file."""
+    setattr(upload, _KEPT, pending)
+
+
 def _kept(upload: UploadFile, staging: Staging, function: str, argument: str) -> PendingFile:
     known = getattr(upload, _KEPT, None)
     ours = isinstance(upload.file, Spool | StagedFile) and upload.file.root == staging.root
-    if isinstance(known, PendingFile) and (known.held or known.stored) and (ours or not known.stored):
+    if isinstance(known, PendingFile) and (known.held or known.stored) and (ours or known.lasting or not known.stored):
         return known
     _check(upload, function, argument)
     source: Source = cast(Source, upload.file) if ours else Copied(upload.file, staging)

@@ -19,7 +19,7 @@ from afterwards._domain.tasks import AttemptState, Claim, Failure, NewTask, Note
 from afterwards._store import contract, upkeep
 from afterwards._store.contract import Command
 from afterwards._store.keys import KeepAnswer
-from afterwards._store.sqlite import keys
+from afterwards._store.sqlite import keys, uploads
 from afterwards._store.sqlite.quotas import check_quota
 from afterwards._store.sqlite.sql import QUERIES
 from afterwards.errors import LeaseLost, UnknownFile
@@ -237,6 +237,10 @@ def _judge(connection: apsw.Connection, command: contract.Judge) -> Verdict | No
     return None if found is None else Verdict(found)
 
 
+def _store_file(connection: apsw.Connection, file: contract.Stored, created_at: int) -> None:
+    connection.execute(QUERIES["insert_file"], _file_row(file, created_at))
+
+
 def _let_go(connection: apsw.Connection, command: contract.LetGo) -> None:
     connection.execute(QUERIES["let_go"], {"worker": command.worker, "now": command.now, "ids": _json(command.ids)})
 
@@ -348,7 +352,7 @@ def _purge(connection: apsw.Connection, command: upkeep.Purge) -> contract.Prune
     return contract.Pruned(tasks=tasks, files=tuple(msgspec.json.decode(ids, type=list[str])))
 
 
-_ALONE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
+_HERE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
     contract.Judge: _judge,
     contract.LetGo: _let_go,
     contract.Register: _register,
@@ -362,6 +366,7 @@ _ALONE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
     upkeep.Purge: _purge,
     **keys.ALONE,
 }
+_ALONE = _HERE | uploads.handlers(_store_file)
 
 _QUEUEING = frozenset({contract.LetGo, contract.RunAgain, contract.Rescue})
 

@@ -17,8 +17,10 @@ from afterwards._domain.tasks import (
     TaskState,
     WorkerInfo,
 )
+from afterwards._domain.uploads import Upload
 from afterwards._store.contract import Filter
 from afterwards._store.sqlite.pool import Pool
+from afterwards._store.sqlite.uploads import upload_of
 from afterwards._store.upkeep import Purge
 
 _files = msgspec.json.Decoder(list[FileRow])
@@ -160,6 +162,15 @@ class Reads:
             kinds=msgspec.json.encode(wanted.kinds).decode(),
         )
         return tasks, files, size
+
+    def upload(self, id: str) -> Upload | None:
+        """Return an upload."""
+        rows = self._rows("upload", id=id)
+        return upload_of(rows[0]) if rows else None
+
+    def open_uploads(self, ids: Sequence[str]) -> set[str]:
+        """Return which of these uploads are open."""
+        return {id for (id,) in self._rows("open_uploads", ids=msgspec.json.encode(list(ids)).decode())}
 
     def workers(self) -> list[WorkerInfo]:
         """Return every worker that has not been ended, and, with an empty `boot`, unknown ones that hold something."""

@@ -1,0 +1,115 @@
+"""Writes what comes in to a part file, and says how much of it is on stable storage.
+
+The thread that has the bytes writes them; every 64 MiB or second a second thread syncs what has been written, while
+the first goes on, and then tells the offset: nothing is promised before it is on the disk. The writing back begins each
+32 MiB, so that a sync finds little left to do. After an error of the disk nothing more is told, and what was not told
+before is cut off: a second sync of the same bytes may succeed without having written them.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from afterwards._domain.checksums import Hashes
+from afterwards._files.disk import honest_errors, start_writing_back
+from afterwards._files.parts import Part
+from afterwards._files.staging import WRITE_BACK
+from afterwards.errors import Error
+
+SYNC_BYTES = 64 << 20
+SYNC_SECONDS = 1.0
+
+_syncers = ThreadPoolExecutor(4, thread_name_prefix="afterwards-syncer")
+
+
+class Incoming:
+    """The bytes of one request on their way into a part file that this process has locked."""
+
+    def __init__(
+        self,
+        part: Part,
+        offset: int,
+        *,
+        hashes: Hashes | None,
+        check: Hashes | None,
+        told: Callable[[int], None] | None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            part: Where they go.
+            offset: Where in it.
+            hashes: Of the upload so far, if they are known up to here: the new bytes go in too.
+            check: Of the bytes of this request.
+            told: Called on a thread of ours with each offset up to which all is on stable storage.
+        """
+        self.offset = self.stable = offset
+        self._part = part
+        self._hashes = hashes
+        self.check = check
+        self._told = told
+        self._sent = offset  # the writing back has begun up to here
+        self._synced = offset  # a sync has begun up to here
+        self._last_sync = time.monotonic()
+        self._syncing: Future[None] | None = None
+        self._failure: Error | None = None
+
+    def write(self, block: Any) -> None:
+        """Take the next bytes. Blocks.
+
+        Raises:
+            StorageFull: There was no room for all of them; what fitted is there.
+            StorageUnsure: The disk failed.
+        """
+        if self._failure is not None:
+            raise self._failure
+        view = memoryview(block).cast("B")
+        with honest_errors(f"receiving an upload of which {self.offset:,} bytes had arrived", self._part.root):
+            while view:
+                count = os.pwrite(self._part.fd, view, self.offset)
+                for hashes in (self._hashes, self.check):
+                    if hashes is not None:
+                        hashes.update(view[:count])
+                self.offset += count
+                view = view[count:]
+            if self.offset - self._sent >= WRITE_BACK:
+                start_writing_back(self._part.fd, self._sent, self.offset - self._sent)
+                self._sent = self.offset
+        self._sync_in_time()
+
+    def _sync_in_time(self) -> None:
+        now = time.monotonic()
+        due = self.offset - self._synced >= SYNC_BYTES or now - self._last_sync >= SYNC_SECONDS
+        if self._told is None or not due or (self._syncing is not None and not self._syncing.done()):
+            return
+        self._synced, self._last_sync = self.offset, now
+        self._syncing = _syncers.submit(self._sync, self.offset)
+
+    def _sync(self, offset: int) -> None:
+        try:
+            with honest_errors(f"storing the first {offset:,} bytes of an upload", self._part.root):
+                self._part.sync()
+        except Error as error:
+            self._failure = error
+            return
+        self.stable = offset
+        if self._told is not None:
+            self._told(offset)
+
+    def end(self) -> int:
+        """Bring all that has come onto stable storage; return the offset behind it. Blocks.
+
+        Raises:
+            StorageFull, StorageUnsure: The disk failed; the part file ends at the last offset that was told.
+        """
+        if self._syncing is not None:
+            self._syncing.result()
+        if self._failure is None and self.stable < self.offset:
+            self._told = None
+            self._sync(self.offset)
+        if self._failure is not None:
+            self._part.cut(self.stable)
+            raise self._failure
+        return self.stable

@@ -1,0 +1,171 @@
+"""Uploads in a store: whoever was taken over changes nothing, and a file's row comes with the end of its upload."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from afterwards._domain.files import FileKind
+from afterwards._domain.ids import new_id
+from afterwards._domain.uploads import REMEMBERED, Upload, UploadState
+from afterwards._files.stored import StoredFile, digest_of
+from afterwards._store.contract import Prune, ask_blocking
+from afterwards._store.upload_commands import (
+    AdvanceUpload,
+    CreateUpload,
+    EndUpload,
+    ExpireUploads,
+    FenceUpload,
+    FinishUpload,
+    JoinUploads,
+    KeepFile,
+)
+
+NOW = 1_000_000_000
+
+
+def new(**values: Any) -> Upload:
+    values = {"explicit": False, "length": 10, "boot": "b1", "expires_at": NOW + 100, **values}
+    return Upload(id=new_id(), created_at=NOW, changed_at=NOW, **values)
+
+
+def file_of(upload: Upload, content: bytes = b"0123456789", kept_until: int = NOW + 50) -> StoredFile:
+    return StoredFile(
+        id=upload.id,
+        name=None,
+        size=len(content),
+        content_type=None,
+        headers=(),
+        digest=digest_of(content),
+        content=content,
+        kind=FileKind.UPLOAD,
+        kept_until=kept_until,
+    )
+
+
+@pytest.fixture
+def created(store):
+    upload = new()
+    ask_blocking(store, CreateUpload(upload=upload))
+    return upload
+
+
+def advance(store, upload: Upload, offset: int, *, writer: int = 0, length: int | None = None) -> bool:
+    command = AdvanceUpload(
+        id=upload.id, writer=writer, offset=offset, boot="b2", length=length, now=NOW + 1, expires_at=NOW + 200
+    )
+    return ask_blocking(store, command)
+
+
+def finish(
+    store, upload: Upload, *, writer: int = 0, offset: int | None = None, content: bytes = b"0123456789"
+) -> bool:
+    command = FinishUpload(id=upload.id, writer=writer, offset=offset, file=file_of(upload, content), now=NOW + 2)
+    return ask_blocking(store, command)
+
+
+def test_an_upload_is_read_as_it_was_created(store):
+    upload = new(concat="partial", metadata="a YQ==", name="ä", owner="o", digests={"sha-256": "x", "sha-512": None})
+    ask_blocking(store, CreateUpload(upload=upload))
+    assert store.upload(upload.id) == upload
+    assert store.upload(new_id()) is None
+    assert store.open_uploads([upload.id, new_id()]) == {upload.id}
+
+
+def test_the_offset_grows_and_never_shrinks(store, created):
+    assert advance(store, created, 5)
+    assert not advance(store, created, 4)
+    row = store.upload(created.id)
+    assert (row.offset, row.boot, row.expires_at) == (5, "b2", NOW + 200)
+
+
+def test_a_length_that_was_not_known_is_set_once(store):
+    upload = new(length=None)
+    ask_blocking(store, CreateUpload(upload=upload))
+    assert advance(store, upload, 3, length=7)
+    assert advance(store, upload, 4, length=9)
+    assert store.upload(upload.id).length == 7
+
+
+def test_who_was_taken_over_changes_nothing(store, created):
+    assert ask_blocking(store, FenceUpload(created.id)) is True
+    assert not advance(store, created, 5)
+    assert not finish(store, created)
+    assert store.upload(created.id).offset == 0
+    assert store.file(created.id) is None
+
+    assert advance(store, created, 5, writer=1)
+    assert finish(store, created, writer=1)
+    assert ask_blocking(store, FenceUpload(created.id)) is False
+
+
+def test_an_upload_ends_with_its_file_and_once(store, created):
+    assert finish(store, created, offset=0)
+    row = store.upload(created.id)
+    assert (row.state, row.offset, row.expires_at) == (UploadState.FINISHED, 10, None)
+    assert store.file(created.id).content == b"0123456789"
+    assert not finish(store, created)
+    assert not advance(store, created, 10)
+
+
+def test_it_does_not_end_with_another_length_or_from_another_offset(store, created):
+    assert not finish(store, created, content=b"too short")
+    advance(store, created, 3)
+    assert not finish(store, created, offset=0)
+    assert store.file(created.id) is None
+
+
+def test_parts_end_with_the_upload_made_of_them_or_not_at_all(store):
+    parts = [new(concat="partial", length=5) for _ in range(2)]
+    for part in parts:
+        ask_blocking(store, CreateUpload(upload=part))
+    advance(store, parts[0], 5)
+    final = new(concat="final;a b", state=UploadState.FINISHED, offset=10, expires_at=None)
+    command = JoinUploads(upload=final, file=file_of(final), parts=tuple(part.id for part in parts))
+
+    assert ask_blocking(store, command) is False
+    assert store.upload(final.id) is None
+    assert store.upload(parts[0].id).state is UploadState.OPEN
+
+    advance(store, parts[1], 5)
+    assert ask_blocking(store, command) is True
+    assert [store.upload(part.id).state for part in parts] == [UploadState.JOINED] * 2
+    assert store.file(final.id) is not None
+
+
+def test_ending_one_early_frees_what_nobody_needs(store, created):
+    assert ask_blocking(store, EndUpload(id=created.id, state=UploadState.TERMINATED, now=NOW)) is True
+    assert store.upload(created.id).state is UploadState.TERMINATED
+    assert ask_blocking(store, EndUpload(id=created.id, state=UploadState.TERMINATED, now=NOW)) is None
+
+    finished = new()
+    ask_blocking(store, CreateUpload(upload=finished))
+    finish(store, finished)
+    assert ask_blocking(store, EndUpload(id=finished.id, state=UploadState.FAILED, now=NOW)) is None
+    assert ask_blocking(store, EndUpload(id=finished.id, state=UploadState.TERMINATED, now=NOW)) is True
+    assert store.file(finished.id) is None
+
+
+def test_those_to_which_nothing_comes_end_and_are_forgotten(store, created):
+    assert ask_blocking(store, ExpireUploads(now=NOW + 99, limit=10)) == ()
+    assert ask_blocking(store, ExpireUploads(now=NOW + 100, limit=10)) == (created.id,)
+    assert store.upload(created.id).state is UploadState.EXPIRED
+    assert not advance(store, created, 5)
+    ask_blocking(store, ExpireUploads(now=NOW + 100 + REMEMBERED, limit=10))
+    assert store.upload(created.id) is None
+
+
+def test_a_finished_upload_is_over_when_its_file_is(store, created):
+    finish(store, created)
+    assert ask_blocking(store, KeepFile(id=created.id, until=NOW + 80)) is True
+    ask_blocking(store, Prune(before=0, now=NOW + 60, limit=10))
+    assert store.upload(created.id).state is UploadState.FINISHED
+    ask_blocking(store, Prune(before=0, now=NOW + 90, limit=10))
+    assert store.file(created.id) is None
+    assert store.upload(created.id).state is UploadState.EXPIRED
+    assert ask_blocking(store, KeepFile(id=created.id, until=NOW + 80)) is False
+
+
+def test_a_broken_row_is_refused(store):
+    with pytest.raises(Exception, match="rule"):
+        ask_blocking(store, CreateUpload(upload=msgspec.structs.replace(new(), offset=11)))
