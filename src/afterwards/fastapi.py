@@ -8,17 +8,16 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ParamSpec
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Host, Mount, Router
+from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -31,6 +30,7 @@ from afterwards._engine.engine import Settings
 from afterwards._engine.files import File
 from afterwards._web import early, injection, receiving
 from afterwards._web.access import Access
+from afterwards._web.applications import OURS, asks_for_ours, mounted, refuse_early_routes
 from afterwards._web.artifacts import answer_missing_files
 from afterwards._web.files import Policy, add_file_routes
 from afterwards._web.injection import Handler, Route
@@ -40,11 +40,10 @@ from afterwards._web.settings import Uploads
 from afterwards._web.system import System
 from afterwards._web.tasks import BackgroundTasks, Handle
 from afterwards._web.upload_routes import add_upload_routes
-from afterwards.errors import Error, RoutesTooEarly
+from afterwards.errors import Error
 
 P = ParamSpec("P")
 
-_OURS = "_afterwards"  # on an application: the Afterwards it belongs to, None when it is known to have none
 _UNKNOWN: Any = object()
 
 __all__ = ["Afterwards", "BackgroundTasks", "Handle"]
@@ -141,9 +140,9 @@ class Afterwards:
             add_upload_routes(app, self._system, self._access, docs=self._docs)
 
     def _bind(self, app: FastAPI) -> None:
-        _refuse_early_routes(app)
+        refuse_early_routes(app)
         self._apps.add(app)
-        setattr(app, _OURS, self)  # looked at in every request: an attribute is the quickest place
+        setattr(app, OURS, self)  # looked at in every request: an attribute is the quickest place
 
     def _adopts(self, app: object) -> bool:
         return app in self._apps
@@ -151,12 +150,12 @@ class Afterwards:
     def bind_mounts(self) -> None:
         """Take in the applications mounted below ours; done at start-up, when all are there."""
         for app in self.mounted():
-            if getattr(app, _OURS, None) is None:
+            if getattr(app, OURS, None) is None:
                 self._bind(app)
 
     def mounted(self) -> list[FastAPI]:
         """Return the applications mounted below ours, at any depth, that have no Afterwards of their own."""
-        return [] if self.app is None else list(_mounted(self.app.routes, self))
+        return [] if self.app is None else list(mounted(self.app.routes, self))
 
     @property
     def data(self) -> Path:
@@ -277,39 +276,6 @@ def _drain(asked: float | None) -> float:
     return 0.0 if "--reload" in sys.argv else 10.0
 
 
-def _refuse_early_routes(app: FastAPI) -> None:
-    early = [
-        route.path
-        for route in app.routes
-        if isinstance(route, APIRoute) and not injection.is_wrapped(route) and Route(route.dependant).uses()
-    ]
-    if early:
-        raise RoutesTooEarly(routes=early)
-
-
-def _mounted(routes: Iterable[BaseRoute], afterwards: Afterwards) -> Iterator[FastAPI]:
-    for route in routes:
-        if isinstance(route, Mount | Host):
-            app = getattr(route, "_base_app", route.app)  # without the middleware of the mount
-            if isinstance(app, FastAPI):
-                if getattr(app, _OURS, None) not in (None, afterwards):
-                    continue
-                yield app
-            yield from _mounted(route.routes or (), afterwards)
-
-
-def _asks_for_ours(routes: Iterable[BaseRoute]) -> bool:
-    """Tell whether a route of an application, of its routers or of what is mounted in it asks for our class."""
-    for route in routes:
-        dependant = getattr(route, "dependant", None)
-        if dependant is not None and Route(dependant).ours():
-            return True
-        below = getattr(route, "original_router", route)  # newer FastAPIs keep an included router as it is
-        if _asks_for_ours(getattr(below, "routes", None) or ()):
-            return True
-    return False
-
-
 class _Opener:
     """Finds whose request it is."""
 
@@ -347,7 +313,7 @@ class _Opener:
         await afterwards._system.websocket(websocket, app, route)
 
     def _of(self, app: Any, route: Route) -> Afterwards | None:
-        afterwards: Afterwards | None = getattr(app, _OURS, _UNKNOWN)
+        afterwards: Afterwards | None = getattr(app, OURS, _UNKNOWN)
         if afterwards is _UNKNOWN:
             afterwards = self._look_for(app)
         return self.default() if afterwards is None and route.ours() else afterwards
@@ -357,7 +323,7 @@ class _Opener:
         with self._lock:
             found = next((one for one in list(self._all) if app in one.mounted()), None)
             if found is None:
-                setattr(app, _OURS, None)  # known to have none: a start-up can still bind it
+                setattr(app, OURS, None)  # known to have none: a start-up can still bind it
             else:
                 found._bind(app)
         return found
@@ -372,14 +338,14 @@ def _prepare_lifespan() -> None:
 
     async def lifespan(self: Router, scope: Scope, receive: Receive, send: Send) -> None:
         app = scope.get("app")
-        afterwards = getattr(app, _OURS, None)
-        if afterwards is None and _asks_for_ours(self.routes):  # with nothing but the import changed
+        afterwards = getattr(app, OURS, None)
+        if afterwards is None and asks_for_ours(self.routes):  # with nothing but the import changed
             afterwards = _opener.default()
             if afterwards.app is None and isinstance(app, FastAPI):
                 afterwards.show_on(app)
         if afterwards is None:
             return await original(self, scope, receive, send)
-        guest = afterwards.app is not None and getattr(app, _OURS, None) is None  # of another application's engine
+        guest = afterwards.app is not None and getattr(app, OURS, None) is None  # of another application's engine
         own = self.lifespan_context
         refusal: list[Error] = []
 

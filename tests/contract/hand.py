@@ -20,7 +20,7 @@ from afterwards._domain.tasks import (
     WorkerInfo,
 )
 from afterwards._files.stored import StoredFile
-from afterwards._store import contract
+from afterwards._store import contract, upkeep
 from afterwards._store.contract import Store, ask_blocking
 
 NOW = 1_700_000_000_000_000  # a moment in 2023, in microseconds
@@ -111,8 +111,8 @@ class Hand:
     def run_again(self, id: str) -> Any:
         return self.ask(contract.RunAgain(id=id, now=self.now))
 
-    def prune(self, before: int, now: int = 0, limit: int = 1000) -> contract.Pruned:
-        return self.ask(contract.Prune(before=before, now=now, limit=limit))
+    def prune(self, before: int, now: int = 0, limit: int = 1000) -> upkeep.Pruned:
+        return self.ask(upkeep.Prune(before=before, now=now, limit=limit))
 
     def task(self, id: str) -> TaskRow:
         row = self.store.task(id)

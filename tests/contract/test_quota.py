@@ -8,7 +8,8 @@ from afterwards._domain.files import Verdict
 from afterwards._domain.ids import new_id
 from afterwards._domain.limits import Quota, Usage
 from afterwards._files.stored import StoredFile
-from afterwards._store.contract import Accept, Judge
+from afterwards._store.contract import Accept
+from afterwards._store.upkeep import Judge
 from afterwards.errors import QuotaExceeded
 from contract.hand import HOUR, Hand, new_task
 

@@ -9,7 +9,8 @@ from afterwards._domain.files import FileKind
 from afterwards._domain.ids import new_id
 from afterwards._domain.uploads import REMEMBERED, Upload, UploadState
 from afterwards._files.stored import StoredFile, digest_of
-from afterwards._store.contract import Prune, ask_blocking
+from afterwards._store.contract import ask_blocking
+from afterwards._store.upkeep import Prune
 from afterwards._store.upload_commands import (
     AdvanceUpload,
     CreateUpload,

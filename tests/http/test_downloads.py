@@ -14,7 +14,8 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from afterwards._files.outgoing import Handover, Outgoing
 from afterwards._files.sweep import remove
-from afterwards._store.contract import Prune, Pruned, ask_blocking
+from afterwards._store.contract import ask_blocking
+from afterwards._store.upkeep import Prune, Pruned
 from afterwards._web import downloads
 from support.data import until
 from support.shelf import Raw, Shelf, shelf_of

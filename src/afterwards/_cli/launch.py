@@ -18,9 +18,10 @@ from afterwards._cli.lifespan import Bare
 from afterwards._files.directory import load_key, open_directory
 from afterwards._store.sqlite.store import SqliteStore
 from afterwards._web.access import RUN
+from afterwards._web.applications import OURS
 from afterwards._web.unmodified import application_in, is_application, replace_names
 from afterwards.errors import Error, ProgramRefused
-from afterwards.fastapi import _OURS, Afterwards
+from afterwards.fastapi import Afterwards
 
 VARIABLE = "AFTERWARDS_LAUNCH"
 
@@ -98,7 +99,7 @@ def load(launch: Launch) -> tuple[Any, Afterwards]:
         served, installation = (found.app or Bare(found)), found
     else:
         inner = _inner(found, launch)
-        served, installation = found, getattr(inner, _OURS, None) or Afterwards(inner)
+        served, installation = found, getattr(inner, OURS, None) or Afterwards(inner)
     installation.overrule(
         serves=launch.command == "run",
         strict=launch.strict,

@@ -15,8 +15,8 @@ from afterwards._domain.files import FileKind
 from afterwards._domain.tasks import TaskState
 from afterwards._files.holding import held
 from afterwards._files.sweep import remove
-from afterwards._store.contract import Pruned, Store, ask_blocking
-from afterwards._store.upkeep import Purge
+from afterwards._store.contract import Store, ask_blocking
+from afterwards._store.upkeep import Pruned, Purge
 
 MOST = 500  # tasks, and files, in one transaction: programs go on committing in between
 

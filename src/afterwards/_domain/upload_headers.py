@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from afterwards._domain.checksums import FIELD_ALGORITHMS, TUS_ALGORITHMS, fits
 from afterwards._domain.ids import is_id
-from afterwards._domain.upload_errors import BadUploadHeader, UnsupportedChecksum
+from afterwards.errors.uploads import BadUploadHeader, UnsupportedChecksum
 
 TUS_VERSION = "1.0.0"
 TUS_EXTENSIONS = (

@@ -18,8 +18,9 @@ from afterwards._files.holding import sweep_holds
 from afterwards._files.presence import Presence
 from afterwards._files.removal import sweep_work
 from afterwards._files.sweep import Swept, remove, sweep_files, sweep_staging
-from afterwards._store.contract import Prune, Pruned, Store, ask
+from afterwards._store.contract import Store, ask
 from afterwards._store.keys import PruneKeys
+from afterwards._store.upkeep import Prune, Pruned
 
 log = logging.getLogger("afterwards.engine")
 

@@ -9,7 +9,6 @@ import asyncio
 import contextvars
 import functools
 import logging
-import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from afterwards._domain.values import encode_result
 from afterwards._engine.again import PASSING
 from afterwards._engine.clock import Clock
 from afterwards._engine.context import Call, Running, running
+from afterwards._engine.event_loops import create_task, on_loop, running_loop
 from afterwards._engine.files import Shelf
 from afterwards._engine.lanes import Lane, Lanes
 from afterwards._engine.outcomes import (
@@ -170,7 +170,7 @@ class Runner:
             attempt.loop = loop
         try:
             # Also from the loop itself not at once: what was written to a client leaves first.
-            call = loop.call_soon if _running_loop() is loop else loop.call_soon_threadsafe
+            call = loop.call_soon if running_loop() is loop else loop.call_soon_threadsafe
             call(self._begin, loop, attempts)
         except RuntimeError:
             for attempt in attempts:
@@ -180,7 +180,7 @@ class Runner:
         for attempt in attempts:
             context = contextvars.Context()
             context.run(running.set, attempt)
-            _create_task(loop, self._run_on_loop(attempt), attempt.known.name, context)
+            create_task(loop, self._run_on_loop(attempt), attempt.known.name, context)
 
     async def _run_on_loop(self, attempt: Running) -> None:
         attempt.task = asyncio.current_task()
@@ -308,7 +308,7 @@ class Runner:
     def _cancel(self, attempt: Running, reason: str) -> None:
         task = attempt.task
         if task is not None:
-            _on_loop(task.get_loop(), task.cancel, reason)
+            on_loop(task.get_loop(), task.cancel, reason)
 
     def _is_cancelled_by_others(self, claim: Claim) -> bool:
         """Tell whether somebody cancelled the attempt's asyncio task: a loop that ends does that to all of its tasks.
@@ -369,30 +369,6 @@ def _close_all(opened: list[Any]) -> None:
             upload.file.close()
         except Exception:  # the task may have done anything to it, and its outcome must be stored all the same
             log.exception("a file of a task could not be closed")
-
-
-def _create_task(loop: asyncio.AbstractEventLoop, coroutine: Any, name: str, context: contextvars.Context) -> None:
-    """Start a coroutine on the running loop; from Python 3.12 on, without another round of the loop."""
-    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
-        asyncio.Task(coroutine, loop=loop, name=name, context=context, eager_start=True)
-    else:
-        loop.create_task(coroutine, name=name, context=context)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., Any], *args: Any) -> bool:
-    """Call on a loop's own thread; False when the loop has been closed."""
-    try:
-        loop.call_soon_threadsafe(call, *args)
-    except RuntimeError:
-        return False
-    return True
 
 
 def ignore_lost(answer: Any) -> None:

@@ -17,7 +17,8 @@ from afterwards._domain.files import Verdict
 from afterwards._domain.options import ATTRIBUTE, PLAIN_CALL, TaskOptions
 from afterwards._engine.engine import Engine
 from afterwards._engine.intake import Draft, Intake
-from afterwards._store.contract import Judge, Stored, ask, ask_blocking
+from afterwards._store.contract import Stored, ask, ask_blocking
+from afterwards._store.upkeep import Judge
 from afterwards.errors import FileHeldBack
 
 log = logging.getLogger("afterwards.engine")

@@ -27,7 +27,7 @@ from afterwards._domain.tasks import (
 )
 from afterwards._domain.uploads import Upload
 from afterwards._store.keys import KeepAnswer, KeyCommand
-from afterwards._store.upkeep import Purge, Recount
+from afterwards._store.upkeep import Judge, Prune, Purge, Recount
 from afterwards._store.upload_commands import UploadCommand
 
 
@@ -162,30 +162,6 @@ class RunAgain:
     now: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prune:
-    """Delete tasks that ended before a time, and file rows nothing refers to and nobody keeps. Answer: Pruned."""
-
-    before: int  # for tasks that succeeded
-    now: int
-    limit: int  # tasks, and files
-    failed_before: int | None = None  # for tasks that ended otherwise; None: the same
-    since: int = 0  # only tasks that ended from then on: the older ones are known to be gone
-    failed_since: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judge:
-    """Record a scanner's verdict on a file; what was found infected stays so.
-
-    Answer: the verdict that holds, None when there is no such file.
-    """
-
-    file: str
-    verdict: Verdict
-    finding: str | None = None  # what it says, for people
-
-
 Command = (
     Accept
     | ClaimTasks
@@ -215,14 +191,6 @@ class Rescued:
     name: str
     attempt: int
     state: TaskState
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pruned:
-    """What a round of pruning removed."""
-
-    tasks: int
-    files: tuple[str, ...]  # ids whose bytes can go
 
 
 def is_patient(command: Command) -> bool:

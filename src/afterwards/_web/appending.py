@@ -16,14 +16,6 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 
 from afterwards._domain.checksums import Hashes, as_text
-from afterwards._domain.upload_errors import (
-    FinalUpload,
-    UploadEnded,
-    WrongChecksum,
-    WrongDigest,
-    WrongLength,
-    WrongOffset,
-)
 from afterwards._domain.uploads import Upload, UploadState
 from afterwards._files.incoming import Incoming
 from afterwards._files.parts import Part
@@ -34,6 +26,14 @@ from afterwards._web.finishing import Finishing, algorithms
 from afterwards._web.holding import Held, Holding
 from afterwards._web.leaving import is_stopping
 from afterwards.errors import BodyTooLarge, Error, Stopped, StorageFull, TakenOver
+from afterwards.errors.uploads import (
+    FinalUpload,
+    UploadEnded,
+    WrongChecksum,
+    WrongDigest,
+    WrongLength,
+    WrongOffset,
+)
 
 if TYPE_CHECKING:
     from afterwards._web.system import System

@@ -14,7 +14,6 @@ import msgspec
 
 from afterwards._domain.checksums import Hashes, as_text
 from afterwards._domain.files import FileKind
-from afterwards._domain.upload_errors import UnfinishedUpload, WrongDigest
 from afterwards._domain.uploads import Upload, UploadState
 from afterwards._files.joining import append
 from afterwards._files.parts import Part, remove_part
@@ -25,6 +24,7 @@ from afterwards._store.contract import ask
 from afterwards._store.upload_commands import CreateUpload, FinishUpload, JoinUploads
 from afterwards._web.holding import Held, Holding
 from afterwards.errors import TakenOver
+from afterwards.errors.uploads import UnfinishedUpload, WrongDigest
 
 if TYPE_CHECKING:
     from afterwards._web.system import System

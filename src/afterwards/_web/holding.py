@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from afterwards._domain.upload_errors import UnknownUpload, UploadBusy, UploadGone
 from afterwards._domain.uploads import Upload, UploadState, after_interruption
 from afterwards._engine.clock import boot_id
 from afterwards._files.parts import Part, remove_part
@@ -25,6 +24,7 @@ from afterwards._store.contract import ask
 from afterwards._store.upload_commands import AdvanceUpload, EndUpload, FenceUpload
 from afterwards._web.leaving import is_stopping
 from afterwards.errors import TakenOver
+from afterwards.errors.uploads import UnknownUpload, UploadBusy, UploadGone
 
 if TYPE_CHECKING:
     from afterwards._web.system import System

@@ -9,10 +9,10 @@ from starlette.responses import Response
 
 from afterwards._domain import upload_headers as headers
 from afterwards._domain.checksums import FIELD_ALGORITHMS, TUS_ALGORITHMS
-from afterwards._domain.upload_errors import UnsupportedChecksum, UploadError, WrongMediaType, WrongOffset
 from afterwards._domain.uploads import Upload, UploadState
 from afterwards._web.problems import NOSNIFF, problem
 from afterwards.errors import BodyTooLarge, Error
+from afterwards.errors.uploads import UnsupportedChecksum, UploadError, WrongMediaType, WrongOffset
 
 # What scripts of other sites may read, where the application lets them ask at all.
 EXPOSED = (

@@ -6,8 +6,8 @@ from enum import Enum
 from starlette.requests import Request
 
 from afterwards._domain import upload_headers as headers
-from afterwards._domain.upload_errors import BadUploadHeader, WrongLength, WrongMediaType, WrongProtocolVersion
 from afterwards._web.appending import Check, declared_length
+from afterwards.errors.uploads import BadUploadHeader, WrongLength, WrongMediaType, WrongProtocolVersion
 
 METHOD_OVERRIDE = "x-http-method-override"
 _NO_TYPES = (

@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from afterwards._domain import upload_headers as headers
-from afterwards._domain.upload_errors import BadUploadHeader, WrongLength
 from afterwards._domain.uploads import Upload, UploadState
 from afterwards._web import upload_answers as answers
 from afterwards._web import upload_requests as requests
@@ -25,6 +24,7 @@ from afterwards._web.system import System
 from afterwards._web.upload_requests import Append, Creation, Protocol
 from afterwards._web.upload_rules import creation_guard
 from afterwards.errors import HTTP_STATUS, ClientLeft, Error, TakenOver
+from afterwards.errors.uploads import BadUploadHeader, WrongLength
 
 log = logging.getLogger("afterwards")
 

@@ -14,10 +14,10 @@ from fastapi import Depends
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from afterwards._domain.upload_errors import UploadsElsewhere
 from afterwards._domain.uploads import FINISHED_LIFE, UNFINISHED_LIFE
 from afterwards._web.access import VARIABLE, Access, Credentials, is_local
 from afterwards.errors import BodyTooLarge
+from afterwards.errors.uploads import UploadsElsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -231,7 +231,7 @@ def _file_row(file: contract.Stored, created_at: int) -> dict[str, Any]:
     }
 
 
-def _judge(connection: apsw.Connection, command: contract.Judge) -> Verdict | None:
+def _judge(connection: apsw.Connection, command: upkeep.Judge) -> Verdict | None:
     told = {"id": command.file, "verdict": command.verdict, "finding": command.finding}
     found = connection.execute(QUERIES["judge_file"], told).get
     return None if found is None else Verdict(found)
@@ -322,7 +322,7 @@ def _run_again(connection: apsw.Connection, command: contract.RunAgain) -> TaskS
     return None if found is None else TaskState(found)
 
 
-def _prune(connection: apsw.Connection, command: contract.Prune) -> contract.Pruned:
+def _prune(connection: apsw.Connection, command: upkeep.Prune) -> upkeep.Pruned:
     failed_before = command.before if command.failed_before is None else command.failed_before
     kinds = ((True, command.since, command.before), (False, command.failed_since, failed_before))
     tasks = 0
@@ -332,7 +332,7 @@ def _prune(connection: apsw.Connection, command: contract.Prune) -> contract.Pru
         tasks += connection.changes()
     ids = connection.execute(QUERIES["unused_files"], {"now": command.now, "limit": command.limit}).get
     connection.execute(QUERIES["delete_files"], {"ids": ids})
-    return contract.Pruned(tasks=tasks, files=tuple(msgspec.json.decode(ids, type=list[str])))
+    return upkeep.Pruned(tasks=tasks, files=tuple(msgspec.json.decode(ids, type=list[str])))
 
 
 def _recount(connection: apsw.Connection, command: upkeep.Recount) -> int:
@@ -340,7 +340,7 @@ def _recount(connection: apsw.Connection, command: upkeep.Recount) -> int:
     return connection.changes()
 
 
-def _purge(connection: apsw.Connection, command: upkeep.Purge) -> contract.Pruned:
+def _purge(connection: apsw.Connection, command: upkeep.Purge) -> upkeep.Pruned:
     tasks = 0
     if command.tasks:
         wanted = {"before": command.before, "state": command.state, "limit": command.limit}
@@ -349,11 +349,11 @@ def _purge(connection: apsw.Connection, command: upkeep.Purge) -> contract.Prune
     files = {"before": command.before, "kinds": _json(command.kinds), "limit": command.limit}
     ids = connection.execute(QUERIES["purgeable_files"], files).get
     connection.execute(QUERIES["delete_files"], {"ids": ids})
-    return contract.Pruned(tasks=tasks, files=tuple(msgspec.json.decode(ids, type=list[str])))
+    return upkeep.Pruned(tasks=tasks, files=tuple(msgspec.json.decode(ids, type=list[str])))
 
 
 _HERE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
-    contract.Judge: _judge,
+    upkeep.Judge: _judge,
     contract.LetGo: _let_go,
     contract.Register: _register,
     contract.Know: _know,
@@ -361,7 +361,7 @@ _HERE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
     contract.Stopping: _stopping,
     contract.Rescue: _rescue,
     contract.RunAgain: _run_again,
-    contract.Prune: _prune,
+    upkeep.Prune: _prune,
     upkeep.Recount: _recount,
     upkeep.Purge: _purge,
     **keys.ALONE,

@@ -6,7 +6,7 @@ HTTP status of each code.
 
 from datetime import UTC, datetime
 
-from afterwards.errors import Error
+from afterwards.errors.base import Error
 
 _IANA = "https://iana.org/assignments/http-problem-types#"
 

@@ -1,0 +1,52 @@
+"""What can be wrong with the place where everything is kept."""
+
+from afterwards.errors.base import Error
+
+
+class StorageFull(Error):
+    """The disk is full: nothing of what was asked has been stored."""
+
+    code = "storage_full"
+    retry_after = 10
+
+
+class StorageUnsure(Error):
+    """The disk failed while committing: whether it was stored will be known after the reopening."""
+
+    code = "storage_unsure"
+
+
+class StoreRefused(Error):
+    """The data directory or its database cannot be used as it is."""
+
+    code = "store_refused"
+
+
+class StoreBusy(Error):
+    """Another program held the database's write lock for too long; nothing has been stored."""
+
+    code = "store_busy"
+
+
+class Stopped(Error):
+    """The engine has been stopped and takes nothing more."""
+
+    code = "stopped"
+
+
+class BrokenRule(Error):
+    """A change would have broken a rule that the database keeps, so it was not stored: a fault in Afterwards."""
+
+    code = "broken_rule"
+
+    def __init__(self, *, command: str, rule: str) -> None:
+        super().__init__(
+            f"the database refused {command}, because it breaks one of its rules ({rule}); nothing of it was stored. "
+            "This is a fault in Afterwards: please report it with this message."
+        )
+
+
+class BackupRefused(Error):
+    """A backup cannot be made or restored there."""
+
+    code = "backup_refused"
