@@ -125,7 +125,7 @@ class Engine:
             freed=self._freed,
             told=self._told,
             shelf=self.shelf,
-            publisher=Publisher(root, self.worker, prefix),
+            publisher=Publisher(root, self.worker, prefix, settings.keep),
         )
         self.claimer = Claimer(
             worker=self.worker,

@@ -14,6 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from afterwards._domain.files import FileKind
+from afterwards._domain.retention import Keep
 from afterwards._engine import outside
 from afterwards._engine.again import PASSING
 from afterwards._engine.context import Running
@@ -30,7 +34,8 @@ _UNKNOWN = (StorageUnsure, Stopped)  # after these, the rows may be stored or no
 class Publisher:
     """Brings the files of one process's attempts onto stable storage."""
 
-    def __init__(self, root: Path, worker: str, prefix: str) -> None:
+    def __init__(self, root: Path, worker: str, prefix: str, keep: Keep) -> None:
+        self._keep = keep
         self.shop = Workshop(root, worker, prefix)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="afterwards-publisher")
         self._lock = threading.Lock()
@@ -66,7 +71,9 @@ class Publisher:
         """Return a settlement that tells of what was made, too."""
         with self._lock:
             self._made[settle.settlement.token] = made
-        return Settle(settle.settlement, settle.followed, made.files, made.outputs)
+        until = self._keep.file_until(FileKind.ARTIFACT, settle.settlement.at)
+        files = [msgspec.structs.replace(file, kept_until=until) for file in made.files]
+        return Settle(settle.settlement, settle.followed, files, made.outputs)
 
     def settled(self, settle: Settle, answer: Any) -> None:
         """Take note of what became of it; called on the store's thread."""

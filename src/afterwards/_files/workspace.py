@@ -317,7 +317,7 @@ def _pending(source: Source, name: str, content_type: str | None) -> PendingFile
 
 
 def _as_artifact(file: StoredFile) -> StoredFile:
-    """Say where it comes from. What its bytes say is not asked here, so its type is what its maker said, or unknown."""
+    """Say where it comes from."""
     return msgspec.structs.replace(file, kind=FileKind.ARTIFACT)
 
 

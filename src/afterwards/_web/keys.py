@@ -60,8 +60,10 @@ _OF_THE_BODY = frozenset(
 _CREDENTIALS = (b"authorization", b"x-api-key", b"api-key", b"x-auth-token", b"cookie")
 
 
-def caller(scope: Any) -> bytes:
-    """Return what a request shows of who sent it: of two that show the same, one gets the other's answer."""
+def caller(scope: Any, owner: str | None = None) -> bytes:
+    """Return who sent a request: whose it is, else what it shows of that. Of two alike one gets the others answer."""
+    if owner is not None:
+        return b"owner\n" + owner.encode()
     for wanted in _CREDENTIALS:
         shown = [value for name, value in scope["headers"] if name == wanted]
         if shown:
@@ -176,7 +178,7 @@ class Keys:
         self._secret = secret
         self._hide = hide
 
-    async def take(self, scope: Any) -> Slot:
+    async def take(self, scope: Any, owner: str | None = None) -> Slot:
         """Take the key of a request that has one, or find what it was answered.
 
         Raises:
@@ -185,7 +187,7 @@ class Keys:
             StorageFull, StorageUnsure, StoreBusy, Stopped: It could not be taken.
         """
         key = read_key([value for name, value in scope["headers"] if name == HEADER])
-        id = key_id(key, caller=caller(scope), route=route_of(scope), secret=self._secret)
+        id = key_id(key, caller=caller(scope, owner), route=route_of(scope), secret=self._secret)
         engine, token = self.engine, random_bytes().hex()
         reply = FutureReply(asyncio.get_running_loop())
         engine.accept(TakeKey(id=id, worker=engine.worker, token=token, now=engine.clock.now()), reply)
@@ -254,7 +256,9 @@ class Keys:
     async def answer(self, handler: "Handler", route: "Route", gathering: "Gathering", request: Request) -> Response:
         """Answer a request with a key to an endpoint of the application; `gathering` keeps or leaves the key."""
         try:
-            gathering.slot = slot = await self.take(request.scope)
+            admission = gathering.admission
+            owner = None if admission is None else admission.owner
+            gathering.slot = slot = await self.take(request.scope, owner)
             if route.takes_form():
                 _watch_form(request, slot)
             else:

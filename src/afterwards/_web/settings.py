@@ -4,7 +4,6 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from fastapi import Depends, params
@@ -18,13 +17,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 ATTRIBUTE = "__afterwards_uploads__"  # on an endpoint: what `@uploads` said
-KEEP = timedelta(days=1)  # an upload that no task takes
-_MOST_KEEP = timedelta(days=3650)
 _UNSET: Any = type("Unset", (), {"__repr__": lambda _: "(unset)", "__slots__": ()})()
 _SIZES = frozenset({"max_file", "max_request", "max_owner", "max_total", "reserve"})
 _COUNTS = frozenset({"max_files", "max_owner_files", "max_total_files"})
 _TYPES = frozenset({"accept", "deny"})
-_DEFAULTS: dict[str, Any] = {"max_files": MAX_FILES, "deny": (), "mismatch": "allow", "before": (), "keep": KEEP}
+_DEFAULTS: dict[str, Any] = {"max_files": MAX_FILES, "deny": (), "mismatch": "allow", "before": ()}
 _OF_A_ROUTE = ("max_file", "max_request", "max_files", "accept", "deny", "mismatch", "before")
 
 Scan = Callable[[Any], Any]
@@ -58,7 +55,6 @@ class Uploads:
         allow: The `Depends(...)` that decides who may create uploads of their own; it raises, or returns False.
         scan: A function, `def` or `async def`, that is given each file before any task is: it returns True when the
             file is clean, False or a text that says what was found when it is not, None when it cannot tell yet.
-        keep: How long an upload stays that no task has taken. Default: a day.
 
     Raises:
         ValueError: A value means nothing; the message names it.
@@ -79,7 +75,6 @@ class Uploads:
     before: Sequence[Any] = ()
     allow: Any = None
     scan: Scan | None = None
-    keep: timedelta = KEEP
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -223,8 +218,6 @@ def _checked(name: str, value: Any, said: str) -> Any:
         raise ValueError(f"{said}: Depends(...) or Security(...) is wanted here")
     elif name == "scan" and value is not None and not callable(value):
         raise ValueError(f"{said}: a function that is given a file is wanted here")
-    elif name == "keep" and not (isinstance(value, timedelta) and timedelta(0) < value <= _MOST_KEEP):
-        raise ValueError(f"{said}: a timedelta above 0, and of ten years at most, is wanted here")
     return value
 
 
