@@ -86,7 +86,7 @@ class Session:
         except DISK_ERRORS as error:
             raise StorageUnsure(
                 f"the disk that holds {path} failed while storing ({error}); whether it was stored is unknown. "
-                "Send it again with the same Idempotency-Key when /health is well; without a key, look whether its task "
+                "Send it again with the same Idempotency-Key when /health is well; without one, look whether its task "
                 "exists before sending it again."
             ) from error
         except BaseException:
