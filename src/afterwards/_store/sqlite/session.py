@@ -86,8 +86,8 @@ class Session:
         except DISK_ERRORS as error:
             raise StorageUnsure(
                 f"the disk that holds {path} failed while storing ({error}); whether it was stored is unknown. "
-                "When /health is well, send it again with the same Idempotency-Key; without a key, look first whether "
-                "its task exists."
+                "Send it again with the same Idempotency-Key when /health is well; without one, look whether its task "
+                "exists before sending it again."
             ) from error
         except BaseException:
             self._roll_back()
