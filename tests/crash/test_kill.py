@@ -56,11 +56,11 @@ def test_an_upload_cut_off_before_its_commit_never_was(harness: Harness, point):
     """No answer, no task: never half of either. What lies on the disk has no row, and is swept."""
     server = harness.start(CRASH_POINT=point)
     with pytest.raises((OSError, http.client.HTTPException)):
-        harness.request(server.port, "upload", b"x" * 200_000)
+        harness.request(server.port, "upload", b"x" * 400_000)
     assert server.end() == -9
 
     again = harness.start()
-    key, _ = harness.request(again.port, "upload", b"y" * 200_000)
+    key, _ = harness.request(again.port, "upload", b"y" * 400_000)
     verdict = harness.judge()
 
     assert not verdict.broken, verdict
@@ -75,7 +75,7 @@ def test_a_kill_between_commit_and_answer_leaves_a_task_that_runs(harness: Harne
     """The client does not know. The disk does: it is there, whole, and it runs, once."""
     server = harness.start(CRASH_POINT="between commit and answer")
     with pytest.raises((OSError, http.client.HTTPException)):
-        harness.request(server.port, "upload", b"z" * 200_000)
+        harness.request(server.port, "upload", b"z" * 400_000)
     assert server.end() == -9
     assert harness.lines("start") == []
 

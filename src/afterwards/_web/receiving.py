@@ -74,6 +74,7 @@ class Reception:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._active = False
+        vars(self._request).pop("form", None)  # the two would keep each other until the garbage collector comes by
         self._failed = error is not None
         if error is None:
             self._spools = []
