@@ -453,6 +453,26 @@ END;
 -- What a scanner said of a file, for people; its verdict is in a column of its own.
 ALTER TABLE file ADD COLUMN finding TEXT;
 
+-- An upload that has not ended counts with what it will have, or has so far when nobody knows.
+CREATE TRIGGER upload_counted AFTER INSERT ON upload WHEN new.state = 'open' BEGIN
+    UPDATE usage SET bytes = bytes + coalesce(new.length, new.offset), files = files + 1 WHERE owner = '';
+    INSERT INTO usage SELECT new.owner, coalesce(new.length, new.offset), 1 WHERE new.owner <> ''
+    ON CONFLICT (owner) DO UPDATE SET bytes = bytes + excluded.bytes, files = files + 1;
+END;
+CREATE TRIGGER upload_grew AFTER UPDATE OF length, offset ON upload
+WHEN new.state = 'open' AND old.state = 'open' AND coalesce(new.length, new.offset) <> coalesce(old.length, old.offset) BEGIN
+    UPDATE usage SET bytes = bytes + coalesce(new.length, new.offset) - coalesce(old.length, old.offset)
+     WHERE owner = '' OR owner = new.owner;
+END;
+CREATE TRIGGER upload_ended AFTER UPDATE OF state ON upload WHEN old.state = 'open' AND new.state <> 'open' BEGIN
+    UPDATE usage SET bytes = bytes - coalesce(old.length, old.offset), files = files - 1 WHERE owner = '' OR owner = old.owner;
+    DELETE FROM usage WHERE owner = old.owner AND owner <> '' AND files = 0;
+END;
+CREATE TRIGGER upload_uncounted AFTER DELETE ON upload WHEN old.state = 'open' BEGIN
+    UPDATE usage SET bytes = bytes - coalesce(old.length, old.offset), files = files - 1 WHERE owner = '' OR owner = old.owner;
+    DELETE FROM usage WHERE owner = old.owner AND owner <> '' AND files = 0;
+END;
+
 -- Rows as that release left them.
 INSERT INTO worker VALUES ('gone', 'h', 1, 'b', 'main:app', '/srv', 1, 1, NULL);
 INSERT INTO knows VALUES ('gone', 'f');
