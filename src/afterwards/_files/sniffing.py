@@ -178,31 +178,38 @@ def _text(start: bytes, extension: str) -> str:
     return "application/json" if looks_json else "text/plain"
 
 
+_Row = tuple[bytes, str, str]  # mark, type, usual extension
+
+
 @cache
-def _table() -> tuple[tuple[bytes, int, str, str], ...]:
-    """Marks of puremagic's with a type, longest first; loading it takes some 15 ms, so it waits until it is needed."""
+def _table() -> tuple[tuple[int, dict[bytes, list[_Row]]], ...]:
+    """Marks of puremagic's with a type, by where they stand and how they begin.
+
+    Loading them takes some 15 ms, so it waits until they are needed; looking one by one would take 0.3 ms a file.
+    """
     import puremagic
 
-    rows = puremagic.magic_header_array
-    usable = [
-        (bytes(row.byte_match), int(row.offset), str(row.mime_type).strip().lower(), str(row.extension).lstrip("."))
-        for row in rows
-        if row.mime_type and "/" in row.mime_type and len(row.byte_match) >= _LEAST and row.offset >= 0
-    ]
-    return tuple(sorted(usable, key=lambda row: -len(row[0])))
+    table: dict[int, dict[bytes, list[_Row]]] = {}
+    for row in puremagic.magic_header_array:
+        mark = bytes(row.byte_match)
+        if not row.mime_type or "/" not in row.mime_type or len(mark) < _LEAST or row.offset < 0:
+            continue
+        if mark.strip(b"\0"):
+            begins = table.setdefault(int(row.offset), {}).setdefault(mark[:_LEAST], [])
+            begins.append((mark, str(row.mime_type).strip().lower(), str(row.extension).lstrip(".")))
+    return tuple(table.items())
 
 
 def _by_table(start: bytes, extension: str) -> str | None:
     """Take the longest mark; the name decides between equally long ones."""
     found: str | None = None
     length = 0
-    for mark, offset, type, usual in _table():
-        if len(mark) < length:
-            break
-        if not mark.strip(b"\0") or not start.startswith(mark, offset):
-            continue
-        if found is None or usual == extension:
-            found, length = type, len(mark)
+    for offset, begins in _table():
+        for mark, type, usual in begins.get(start[offset : offset + _LEAST], ()):
+            if len(mark) < length or not start.startswith(mark, offset):
+                continue
+            if len(mark) > length or usual == extension:
+                found, length = type, len(mark)
     if found is None or found.startswith("text/"):
         return None
     return _NAMES.get(found, found)
