@@ -66,7 +66,8 @@ def _copy(source: socket.socket, target: socket.socket, budget: int | None) -> b
                 return True
             target.sendall(data)
             left = None if left is None else left - len(data)
-    except OSError:
+    except OSError:  # whoever is on the other side must hear of it too
+        _reset(target)
         return False
     try:
         target.shutdown(socket.SHUT_WR)
