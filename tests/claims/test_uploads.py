@@ -291,12 +291,12 @@ def test_C45_cut_uploads_are_counted(site: Any, caplog: pytest.LogCaptureFixture
 
     head = (
         "POST / HTTP/1.1\r\nHost: site\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-        f'Content-Length: {LARGE}\r\n\r\n--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        f'Content-Length: {4 << 20}\r\n\r\n--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     ).encode()
     with caplog.at_level(logging.INFO, "afterwards"), serving(site) as port:
         for _ in range(2):
             with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as client:
-                client.sendall(head + b"x" * 500_000)
+                client.sendall(head + b"x" * (2 << 20))
                 until(lambda: len(site.files()) == 1)
         site.wait_for_requests(2)
         until(lambda: site.files() == [], site.files)

@@ -1,6 +1,5 @@
 """What a program, an endpoint and the environment say about files coming in."""
 
-from datetime import timedelta
 from typing import Annotated
 
 import pytest
@@ -20,7 +19,6 @@ def test_nothing_but_the_number_of_files_is_limited_by_default():
     assert said.quota == Quota()
     assert not said.quota.asks
     assert not said.says_something
-    assert said.keep == timedelta(days=1)
 
 
 def test_sizes_are_numbers_or_texts():

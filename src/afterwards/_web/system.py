@@ -320,7 +320,7 @@ class System:
 
     def _reopen(self, id: str) -> Any:
         if (recent := self.storing.recent.pop(id)) is not None:
-            return reopen(recent, self.root)
+            return _as_stored(recent, self.root)
         row = self.store.file(id)
         if row is None:
             raise MissingFile(id=id, name=None, path="row for it")
@@ -329,9 +329,13 @@ class System:
         return self._open_stored(row)
 
     def _open_stored(self, row: Stored) -> UploadFile:
-        upload = reopen(msgspec.convert(row, StoredFile, from_attributes=True), self.root)
-        setattr(upload, STORED_AS, row.id)
-        return upload
+        return _as_stored(msgspec.convert(row, StoredFile, from_attributes=True), self.root)
+
+
+def _as_stored(file: StoredFile, root: Path) -> UploadFile:
+    upload = reopen(file, root)
+    setattr(upload, STORED_AS, file.id)
+    return upload
 
 
 def _is_keyed(scope: Any) -> bool:

@@ -234,3 +234,7 @@ HTTP_STATUS: dict[str, int] = {
     "upload_busy": 503,
     "uploads_not_allowed": 403,
 }
+
+for _name in __all__:  # tracebacks and failures name them as programs import them
+    if isinstance(_found := globals()[_name], type):
+        _found.__module__ = __name__
