@@ -13,7 +13,7 @@ from crash.harness import DEADLINE, Harness
 from support.server import Program
 
 KEY = {"Idempotency-Key": '"order 5"'}
-CONTENT = b"z" * 200_000
+CONTENT = b"z" * 400_000
 
 
 def send(server: Program, path: str, content: bytes | None = None) -> httpx.Response:

@@ -16,6 +16,7 @@ from afterwards._domain.documents import plain_result
 from afterwards._domain.files import FileKind, FileRole
 from afterwards._domain.ids import new_id
 from afterwards._domain.options import PLAIN_CALL
+from afterwards._domain.retention import Keep
 from afterwards._domain.tasks import AttemptState, TaskRow, TaskState
 from afterwards._domain.values import decode_result
 from afterwards._engine.files import File
@@ -360,7 +361,7 @@ async def test_what_a_dead_process_worked_in_is_swept_and_what_a_living_one_does
     hands.claimer.hint()
     await hands.claimer.round()
     await hands.begun(jobs.begun)
-    pruner = Pruner(root=hands.root, store=hands.store, clock=hands.clock, keep=10**15, presence=hands.engine.presence)
+    pruner = Pruner(root=hands.root, store=hands.store, clock=hands.clock, keep=Keep(), presence=hands.engine.presence)
 
     await pruner.round()
     assert not dead.parents[1].exists()
