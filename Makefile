@@ -21,7 +21,7 @@ serve: install ## serve the example program on 127.0.0.1
 	@$(BIN)/afterwards run examples.server:app
 
 test: dev ## run every test, on each Python and each FastAPI that counts
-	@$(BIN)/python tools/beside.py "test-oldest test-pythons" "test-main"
+	@$(BIN)/python tools/beside.py test-oldest test-pythons test-main
 
 test-main: dev ## run every test on one Python with the newest FastAPI; ARGS="-k name" passes on
 	@$(BIN)/python -m pytest $(ARGS)

@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 # A folder not named here has no marker: its tests run on every Python, with the newest FastAPI.
 MARKERS = {
     "claims": pytest.mark.fastapi,
+    "cli": pytest.mark.cli,
     "clients": pytest.mark.clients,
     "crash": pytest.mark.crash,
     "http": pytest.mark.fastapi,

@@ -1,8 +1,8 @@
-"""Runs groups of make targets beside each other: most tests wait for disks and processes, not for the processor.
+"""Runs make targets beside each other: most tests wait for disks and processes, not for the processor.
 
-    python tools/beside.py "TARGET TARGET" "TARGET"
+    python tools/beside.py TARGET TARGET
 
-Each group's output is kept and shown when it has ended, in the order given. Fails when one of them did.
+The output of each is kept and shown when it has ended, in the order given. Fails when one of them did.
 """
 
 import shutil
@@ -11,17 +11,17 @@ import sys
 import tempfile
 
 
-def main(groups: list[str]) -> int:
+def main(targets: list[str]) -> int:
     """Run them; return the exit status of the first that failed."""
     started = []
-    for group in groups:
+    for target in targets:
         output = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as its process
-        command = ["make", "--no-print-directory", *group.split()]
-        started.append((group, output, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)))
+        command = ["make", "--no-print-directory", target]
+        started.append((target, output, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)))
     status = 0
-    for group, output, process in started:
+    for target, output, process in started:
         code = _end(process)
-        print(f"== make {group}", flush=True)
+        print(f"== make {target}", flush=True)
         output.seek(0)
         shutil.copyfileobj(output, sys.stdout.buffer)
         sys.stdout.flush()
