@@ -43,7 +43,7 @@ from afterwards._web.tasks import Handle
 from afterwards._web.upload_rules import UploadRules
 from afterwards._web.uploading import Uploading
 from afterwards._web.uploads import keep, reopen
-from afterwards.errors import MissingFile, UnknownTask
+from afterwards.errors import MissingFile, Stopped, UnknownTask
 
 log = logging.getLogger("afterwards")
 
@@ -70,6 +70,7 @@ class System:
         self._adopting = adopting
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        self._stopped = False  # it has run, and does not any more
         self.upload_rules = UploadRules()
         self.uploading = Uploading(self)
         self.host: Any = None  # the application that has the status routes
@@ -118,6 +119,7 @@ class System:
                     self.scanning = Scanning(engine, self.intake, scan, self._open_stored)
                 engine.start(loop)
                 self._engine = engine
+                self._stopped = False
                 atexit.register(self.stop)
             elif loop is not None:
                 self._engine.adopt_loop(loop)
@@ -132,6 +134,7 @@ class System:
                 try:
                     engine.stop()
                 finally:
+                    self._stopped = True
                     self._engine = None  # not before: until then, it is what refuses new tasks
                 self.storing.close()
 
@@ -288,8 +291,20 @@ class System:
 
         Raises:
             UnknownTask: There is none.
+            Stopped: The program has stopped; looking must not start it again.
         """
-        found = await self.engine.read(self.store.task, id)
+        engine = None if self._stopped else self.engine
+        try:
+            found = None if engine is None else await engine.read(self.store.task, id)
+        except RuntimeError:  # its threads have ended meanwhile
+            if not self._stopped and not self.stopping:
+                raise
+            engine = None
+        if engine is None:
+            raise Stopped(
+                f"the program has stopped before task {id} was seen to end. "
+                "It goes on after the next start: ask for its result then, by its id."
+            )
         if found is None:
             raise UnknownTask(task=id)
         return found
