@@ -40,7 +40,7 @@ from afterwards._web.references import resolved
 from afterwards._web.settings import Uploads
 from afterwards._web.storing import Storing, release
 from afterwards._web.tasks import Handle
-from afterwards._web.upload_rules import UploadRules
+from afterwards._web.upload_rules import UploadDoor
 from afterwards._web.uploading import Uploading
 from afterwards._web.uploads import keep, reopen
 from afterwards.errors import MissingFile, UnknownTask
@@ -70,7 +70,7 @@ class System:
         self._adopting = adopting
         self._lock = threading.Lock()
         self._engine: Engine | None = None
-        self.upload_rules = UploadRules()
+        self.upload_door = UploadDoor(self, uploads)
         self.uploading = Uploading(self)
         self.host: Any = None  # the application that has the status routes
 
