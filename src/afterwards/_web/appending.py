@@ -333,7 +333,7 @@ def compare(hashes: Hashes, checks: tuple[Check, ...], offset: int) -> None:
 def _is_small(upload: Upload, body: Body, declared: int | None) -> bool:
     """Tell whether the whole of an upload comes now, and fits into its row."""
     length = body.length if upload.length is None else upload.length
-    whole = declared == length or (length is None and body.ends is True and declared is not None)
+    whole = declared is not None and (declared == length or (length is None and body.ends is True))
     return (
         whole
         and body.ends is not False
