@@ -207,7 +207,8 @@ class System:
         uses = route.uses() or bool(scope["app"].dependency_overrides)
         concerned = self.admitting.concerns(request, route, uses=uses)
         # An endpoint that takes no tasks only queues what its response carries: a key is looked for unless it is a GET.
-        if not uses and not concerned and (scope["method"] == "GET" or not _is_keyed(scope)):
+        is_keyed = not route.sees_to_keys and _is_keyed(scope)
+        if not uses and not concerned and (scope["method"] == "GET" or not is_keyed):
             response = await handler(request)
             if response.background is None:
                 return response
@@ -221,7 +222,7 @@ class System:
         try:
             if opened is not None:
                 gathering.admission = await opened.admit()
-            if _is_keyed(scope):
+            if is_keyed:
                 handler = partial(self.keys.answer, handler, route, gathering)
             if fields := route.upload_fields():
                 handler = resolved(handler, fields, self)
