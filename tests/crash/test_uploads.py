@@ -230,3 +230,27 @@ def test_a_full_disk_stops_an_upload_and_room_lets_it_go_on(tmp_path, small_disk
         assert machine.program.process.poll() is None
     finally:
         machine.kill()
+
+
+def test_a_creation_that_was_killed_with_its_server_is_the_same_upload_again(machine):
+    """Answer and upload are one transaction: with its key the client finds what it had begun."""
+    headers = {**BODY, "Upload-Length": len(CONTENT), "Idempotency-Key": "one"}
+    data = Data(machine.data)
+    with wire(machine.port) as one:
+        one.start("POST", UPLOADS, headers, len(CONTENT))
+        one.send(CONTENT[:1_000_000])
+        until(lambda: data.reads.stored([""])[""].files == 1)
+        machine.kill()
+    machine.start()
+
+    found = [request(machine.port, "POST", UPLOADS, headers, CONTENT) for _ in range(2)]
+    where = found[0]["location"]
+    at = machine.offset(where)
+
+    assert {(answer.status, answer["location"], answer["idempotent-replayed"]) for answer in found} == {
+        (201, where, "true")
+    }
+    assert machine.patch(where, at, CONTENT[at:]) == 204
+    assert data.reads.stored([""])[""].files == 1
+    assert data.reads.file(where[-43:]).digest == f"blake3:{blake3(CONTENT).hexdigest()}"
+    data.close()

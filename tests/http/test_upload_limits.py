@@ -200,6 +200,25 @@ def test_one_of_unknown_length_is_counted_as_it_grows(serving):
     assert server.content(where) == first + rest
 
 
+def test_what_a_dead_process_left_counts_as_far_as_there_is_room(serving):
+    """It had written more than the row knows of: that counts where it fits, and else is cut off."""
+    server = serving(max_total=1000)
+    where = server.ask("POST", UPLOADS, {**TUS, "Upload-Defer-Length": "1"})["location"]
+    content = os.urandom(1000)
+    assert server.patch(where, 0, content[:500]).status == 204
+    part = server.site.data / "uploads" / f"{where[-43:]}.part"
+
+    with part.open("ab") as file:
+        file.write(content[500:900])
+    assert server.offset(where) == 900
+    with part.open("ab") as file:
+        file.write(bytes(200))
+    assert server.offset(where) == 900
+    assert part.stat().st_size == 900
+    assert server.patch(where, 900, content[900:], Upload_Length="1000").status == 204
+    assert server.content(where) == content
+
+
 @pytest.mark.parametrize("size", [10, 600_000])
 def test_a_plain_upload_of_unknown_length_is_counted_and_leaves_nothing_when_it_does_not_fit(serving, size):
     server = serving(max_total=size - 1)

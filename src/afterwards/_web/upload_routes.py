@@ -287,7 +287,13 @@ def add_upload_routes(app: FastAPI, system: System, access: Access, *, docs: boo
     gone: Answers = {404: refusal("No upload has this id."), 410: refusal("It is over."), 422: nothing}
     bad: Answers = {400: refusal("A header means nothing here."), 412: refusal("Another version of tus is wanted.")}
     created: Answers = {201: {"description": "Created; `Location` is where it goes on."}, 403: refusal("Not allowed.")}
-    room: Answers = {413: refusal("It is too large."), 507: refusal("There is no room.")}
+    room: Answers = {
+        413: refusal("It is too large, or its owner has no room for it."),
+        415: refusal("Its type, or that of the request, is not taken here."),
+        429: refusal("It would fit, but others that are on their way need the room."),
+        507: refusal("There is no room."),
+    }
+    keyed: Answers = {409: refusal("An earlier request with its Idempotency-Key still runs."), 422: nothing}
     stored: Answers = {
         200: content("The upload, complete.", answers.UploadDocument),
         204: {"description": "Stored; `Upload-Offset` says how far."},
@@ -303,7 +309,7 @@ def add_upload_routes(app: FastAPI, system: System, access: Access, *, docs: boo
             "/uploads",
             routes.create,
             "Create an upload",
-            {**created, **bad, **room},
+            {**created, **bad, **room, **keyed},
             method="POST",
             status=201,
             guards=creation_guards(settings, access),
