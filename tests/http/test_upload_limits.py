@@ -368,6 +368,21 @@ def test_a_type_that_is_declared_and_not_taken_is_refused_at_the_creation(servin
     assert code(html) == (415, "type_refused")
 
 
+def test_parts_may_be_joined_where_there_is_room_for_nothing_more(serving):
+    """They are counted already. The room of a stranger's parts has to be the joiner's own, though."""
+    server = serving(max_total_files=2, max_total=20, max_owner=15, owner=lambda request: request.headers["x-user"])
+    parts = [server.create(10, b"0123456789", Upload_Concat="partial", X_User=user) for user in ("ann", "bob")]
+    final = {**TUS, "Upload-Concat": f"final;{' '.join(parts)}"}
+
+    assert code(server.ask("POST", UPLOADS, {**final, "X-User": "bob"})) == (413, "quota_exceeded")
+    assert [server.offset(part) for part in parts] == [10, 10]
+    joined = server.ask("POST", UPLOADS, {**TUS, "Upload-Concat": f"final;{parts[0]}", "X-User": "ann"})
+
+    assert joined.status == 201
+    assert usage(server) == Usage(bytes=20, files=2)
+    assert usage(server, "ann") == Usage(bytes=10, files=1)
+
+
 def test_what_parts_make_together_is_judged_when_they_are_joined(serving):
     server = serving(accept=["image/png"], max_file=100_000)
     parts = [server.create(len(one), one, Upload_Concat="partial") for one in (PNG, b"MZ" + bytes(60_000))]

@@ -96,13 +96,14 @@ class UploadRoutes:
         async with system.keys.answered(request, requests.fingerprint_of(request), owner) as (slot, replayed):
             if replayed is not None:
                 return replayed
-            entry = await system.upload_door.admit_creation(
-                wanted.length,
-                coming=declared_length(request.scope) or 0,
-                name=wanted.name,
-                kind=wanted.content_type,
-                owner=owner,
-            )
+            door = system.upload_door
+            if wanted.parts:
+                entry = door.admit_join()
+            else:
+                coming = declared_length(request.scope) or 0
+                entry = await door.admit_creation(
+                    wanted.length, coming=coming, name=wanted.name, kind=wanted.content_type, owner=owner
+                )
             with entry:
                 return await self._create_as(wanted, owner, entry, slot, asked)
 

@@ -138,6 +138,15 @@ class UploadDoor:
         entry.counted(coming)
         return entry
 
+    def admit_join(self) -> Entry:
+        """Decide whether parts may become one upload. They count already, so only the disk is asked.
+
+        Raises:
+            StorageFull: It has no room.
+        """
+        self._ledger.check_disk()
+        return Entry(self._ledger, Holding(None, is_counted=True))
+
     def _look(self, upload: Upload, more: int) -> None:
         """See whether so much more would fit; the transaction that records it decides."""
         holding = Holding(upload.owner)
