@@ -11,6 +11,9 @@ decides about the limits.
 
 import asyncio
 import ipaddress
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,11 +28,13 @@ from afterwards._engine.ledger import Holding, Ledger
 from afterwards._web.access import VARIABLE, Access, Credentials, is_local
 from afterwards._web.admission import DISK_LOOK, Admission, clear_owner, shown
 from afterwards._web.settings import Uploads
-from afterwards.errors import UploadTooLarge
+from afterwards.errors import StorageFull, UploadTooLarge
 from afterwards.errors.uploads import UploadsElsewhere
 
 if TYPE_CHECKING:
     from afterwards._web.system import System
+
+log = logging.getLogger("afterwards")
 
 _OWNER = "afterwards_upload_owner"  # in a request's scope
 
@@ -59,7 +64,8 @@ class Entry:
         """
         if self._admission is not None:
             self._admission.release()
-        self._ledger.take(self._holding, coming)
+        with _discreet():
+            self._ledger.take(self._holding, coming)
 
     def arrived(self, block: Any) -> None:
         """Take note of bytes that are about to be written.
@@ -144,7 +150,8 @@ class UploadDoor:
         Raises:
             StorageFull: It has no room.
         """
-        self._ledger.check_disk()
+        with _discreet():
+            self._ledger.check_disk()
         return Entry(self._ledger, Holding(None, is_counted=True))
 
     def _look(self, upload: Upload, more: int) -> None:
@@ -155,11 +162,12 @@ class UploadDoor:
         finally:
             self._ledger.let_go(holding)
 
-    async def _decide(self, decision: Any) -> None:
-        if self._quota.asks:
-            await asyncio.to_thread(decision)  # it looks into the database
-        else:
-            decision()
+    async def _decide(self, decision: Callable[[], object]) -> None:
+        with _discreet():
+            if self._quota.asks:
+                await asyncio.to_thread(decision)  # it looks into the database
+            else:
+                decision()
 
     def check_size(self, length: int | None, name: str | None) -> None:
         """See that an upload is not too large, as far as that is known.
@@ -187,6 +195,18 @@ class UploadDoor:
         ledger = self._system.admitting.ledger
         assert ledger is not None  # our routes start the engine
         return ledger
+
+
+@contextmanager
+def _discreet() -> Iterator[None]:
+    """Tell a client that there is no room, and only the log how full which disk is."""
+    try:
+        yield
+    except StorageFull as error:
+        log.error("a part of an upload was refused: %s", error)
+        raise StorageFull(
+            "There is no room left for this upload. Nothing of this request has been kept. Send it again later."
+        ) from error
 
 
 def owner_of(request: Request) -> str | None:
