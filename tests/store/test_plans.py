@@ -15,7 +15,6 @@ ALLOWED = {
     "count_tasks": "counts the entries of small indexes and of task_finished; asked by people, not by the engine",
     "count_purgeable": "reads the index of files that no task has; asked by people",
     "purgeable_files": "the same",
-    "leave_uploads": "changes every upload that is open, in the copy that a backup makes",
     "list_open_tasks": "reads the small index of one state, since none of them is in the order of a list",
 }
 
