@@ -14,6 +14,7 @@ from afterwards._cli.bar import Bar
 from afterwards._cli.checkup import check
 from afterwards._cli.restore import restored
 from afterwards._domain.tasks import TaskRow
+from afterwards._domain.uploads import UploadState
 from afterwards._files.archive import Archive, Manifest
 from afterwards._files.directory import open_directory
 from afterwards._files.holding import held
@@ -24,7 +25,7 @@ from afterwards._store.upkeep import Purge
 from afterwards.errors import BackupRefused, StorageFull, StoreRefused
 from cli.processes import command, until
 from contract.hand import NOW
-from support.directory import LARGE, Made, large_file, make_directory
+from support.directory import LARGE, Made, large_file, make_directory, open_upload
 
 
 @pytest.fixture
@@ -77,6 +78,27 @@ def test_what_is_restored_is_what_was_backed_up(made, target, tmp_path):
     assert contents(tmp_path / "new") == contents(made.root)
     assert (tmp_path / "new" / "key").read_bytes() == (made.root / "key").read_bytes()
     assert sorted(os.listdir(tmp_path / "new")) == ["afterwards.db", "files", "key"]
+
+
+def test_uploads_that_are_arriving_have_ended_in_a_backup(made, target, tmp_path):
+    """Their bytes are not copied: in the restored directory nobody is promised them, and nothing is amiss."""
+    upload = open_upload(made.root, owner="ann")
+    save(made, target)
+
+    told, status = bring_back(target, tmp_path / "new")
+
+    assert status == 0, told
+    assert "healthy" in told
+    restored_store, store = SqliteStore(tmp_path / "new" / "afterwards.db"), SqliteStore(made.root / "afterwards.db")
+    try:
+        assert restored_store.upload(upload.id).state is UploadState.EXPIRED
+        assert store.upload(upload.id) == upload, "in the original it goes on"
+        before, after = (one.stored(["", "ann"]) for one in (store, restored_store))
+    finally:
+        restored_store.close()
+        store.close()
+    assert before["ann"].bytes == before[""].bytes - after[""].bytes == LARGE
+    assert "ann" not in after
 
 
 @pytest.mark.parametrize("copy", [False, True])

@@ -14,11 +14,12 @@ from afterwards._cli.checkup import Report, check, mend
 from afterwards._domain.findings import Level
 from afterwards._domain.ids import new_id
 from afterwards._files.holding import holding
+from afterwards._files.parts import part_path
 from afterwards._files.presence import Presence
 from afterwards._files.staging import Staging
 from afterwards._files.stored import path_of
 from cli.processes import command, until
-from support.directory import Made, large_file, make_directory
+from support.directory import Made, large_file, make_directory, open_upload
 
 OLD = 0.0  # the beginning of 1970
 
@@ -316,6 +317,41 @@ def test_what_a_dead_process_was_receiving_is_told_and_removed_and_a_living_ones
         alive.close()
         dead.close()
         presence.close()
+
+
+def test_an_upload_that_is_arriving_is_healthy_as_long_as_its_bytes_are_there(made):
+    """It may have more than its row knows of, and never less."""
+    upload, empty = open_upload(made.root), open_upload(made.root, offset=0)
+    part_path(empty.id, made.root).unlink()
+    assert look(made).findings == []
+
+    for damage in (truncate, replace_by_pipe, Path.unlink):
+        damage(part_path(upload.id, made.root))
+        report = look(made, quick=True)
+        assert codes(report) == ["damaged_upload"]
+        assert upload.id in report.findings[0].subject
+        mend(report)
+        assert report.done == {}, "nobody can bring the bytes back"
+
+
+def test_what_is_left_of_uploads_that_are_over_is_told_and_removed(made, monkeypatch):
+    over, arriving = open_upload(made.root), open_upload(made.root)
+    made.edit("UPDATE upload SET state = 'expired' WHERE id = ?", over.id)
+    unknown = made.root / "uploads" / f"{new_id()}.check"
+    unknown.touch(mode=0o600)
+    assert look(made).findings == [], "a young one may be on its way"
+    monkeypatch.setattr(time, "time", lambda real=time.time: real() + 7200)
+
+    report = look(made)
+    assert [(finding.code, finding.size) for finding in report.findings] in (
+        [("orphan", 50_010), ("orphan", 0)],
+        [("orphan", 0), ("orphan", 50_010)],
+    )
+    mend(report)
+
+    assert list(report.done.values()) == ["removed"] * 2
+    assert [path.name for path in (made.root / "uploads").iterdir()] == [f"{arriving.id}.part"]
+    assert look(made).findings == []
 
 
 def test_a_misplaced_file_with_other_bytes_is_not_put_back(made):

@@ -7,12 +7,15 @@ import pytest
 
 from afterwards._domain.files import FileKind
 from afterwards._domain.ids import new_id
+from afterwards._domain.limits import Quota, Usage
 from afterwards._domain.uploads import REMEMBERED, Upload, UploadState
 from afterwards._files.stored import StoredFile, digest_of
-from afterwards._store.contract import ask_blocking
+from afterwards._store.contract import Accept, ask_blocking
+from afterwards._store.keys import KeepAnswer, TakeKey
 from afterwards._store.upkeep import Prune
 from afterwards._store.upload_commands import (
     AdvanceUpload,
+    Beside,
     CreateUpload,
     EndUpload,
     ExpireUploads,
@@ -21,6 +24,8 @@ from afterwards._store.upload_commands import (
     JoinUploads,
     KeepFile,
 )
+from afterwards.errors import KeyLost, QuotaExceeded
+from contract.hand import new_task
 
 NOW = 1_000_000_000
 
@@ -145,6 +150,89 @@ def test_ending_one_early_frees_what_nobody_needs(store, created):
     assert ask_blocking(store, EndUpload(id=finished.id, state=UploadState.FAILED, now=NOW)) is None
     assert ask_blocking(store, EndUpload(id=finished.id, state=UploadState.TERMINATED, now=NOW)) is True
     assert store.file(finished.id) is None
+
+
+def counted(store, *names: str) -> dict[str, Usage]:
+    return dict(store.stored(list(names or [""])))
+
+
+def test_an_upload_counts_from_its_creation_to_its_end(store):
+    upload = new(owner="ann")
+    ask_blocking(store, CreateUpload(upload=upload))
+    assert counted(store, "", "ann") == {name: Usage(bytes=10, files=1) for name in ("", "ann")}
+    finish(store, upload)
+    assert counted(store) == {"": Usage(bytes=10, files=1)}, "now its file does"
+    ask_blocking(store, EndUpload(id=upload.id, state=UploadState.TERMINATED, now=NOW))
+    assert counted(store) == {"": Usage()}
+
+
+@pytest.mark.parametrize("quota", [Quota(max_total=19), Quota(max_owner=19), Quota(max_total_files=1)])
+def test_one_for_which_there_is_no_room_is_not_created(store, quota):
+    ask_blocking(store, CreateUpload(upload=new(owner="ann")))
+    other = new(owner="ann")
+    with pytest.raises(QuotaExceeded):
+        ask_blocking(store, CreateUpload(upload=other, beside=Beside(quota=quota)))
+    assert store.upload(other.id) is None
+    assert counted(store) == {"": Usage(bytes=10, files=1)}
+
+
+def test_one_of_unknown_length_grows_as_far_as_there_is_room(store):
+    upload = new(length=None)
+    ask_blocking(store, CreateUpload(upload=upload))
+
+    def grow(offset: int, length: int | None = None) -> bool:
+        return ask_blocking(
+            store,
+            AdvanceUpload(
+                id=upload.id,
+                writer=0,
+                offset=offset,
+                boot="b",
+                length=length,
+                now=NOW,
+                expires_at=NOW,
+                quota=Quota(max_total=20),
+            ),
+        )
+
+    assert grow(20)
+    with pytest.raises(QuotaExceeded):
+        grow(21)
+    with pytest.raises(QuotaExceeded):
+        grow(20, length=21)
+    assert (store.upload(upload.id).offset, store.upload(upload.id).length) == (20, None)
+    assert counted(store) == {"": Usage(bytes=20, files=1)}
+
+
+def test_what_was_let_in_may_end_although_others_have_used_up_the_room(store, created):
+    ask_blocking(store, CreateUpload(upload=new(length=100)))
+    tight = Beside(quota=Quota(max_total=5))
+    command = FinishUpload(id=created.id, writer=0, offset=None, file=file_of(created), now=NOW, beside=tight)
+    assert ask_blocking(store, command) is True
+
+
+def test_the_scan_is_stored_with_the_file_or_neither_is(store, created):
+    scan = Accept(tasks=[new_task()])
+    command = FinishUpload(
+        id=created.id, writer=1, offset=None, file=file_of(created), now=NOW, beside=Beside(scan=scan)
+    )
+    assert ask_blocking(store, command) is False
+    assert store.counts() == {}
+    ask_blocking(store, FenceUpload(created.id))
+    assert ask_blocking(store, command) is True
+    assert store.counts() == {"queued": 1}
+    assert store.task(scan.tasks[0].id) is not None
+
+
+def test_nothing_is_created_where_the_key_is_another_requests(store):
+    """The answer belongs to the transaction of the creation."""
+    lost = KeepAnswer(id=b"k", token="t", fingerprint=b"f", status=201, headers=[], body=b"", expires_at=NOW)
+    ask_blocking(store, TakeKey(id=b"k", worker="w", token="another", now=NOW))
+    upload = new()
+    with pytest.raises(KeyLost):
+        ask_blocking(store, CreateUpload(upload=upload, beside=Beside(key=lost)))
+    assert store.upload(upload.id) is None
+    assert counted(store) == {"": Usage()}
 
 
 def test_those_to_which_nothing_comes_end_and_are_forgotten(store, created):

@@ -3,6 +3,7 @@
 Of every upload the bytes are those that were sent, and it goes on from where it was.
 """
 
+import contextlib
 import os
 import random
 import subprocess
@@ -215,9 +216,15 @@ def test_a_full_disk_stops_an_upload_and_room_lets_it_go_on(tmp_path, small_disk
     content = os.urandom(20_000_000)
     machine = Machine(tmp_path, small_disk / "data")
     try:
-        where = machine.create(len(content))
+        assert request(machine.port, "POST", UPLOADS, {**TUS, "Upload-Length": len(content)}).status == 507
+        where = request(machine.port, "POST", UPLOADS, {**TUS, "Upload-Defer-Length": "1"})["location"]
         assert machine.patch(where, 0, content[:4_000_000]) == 204
-        answer = request(machine.port, "PATCH", where, {**BODY, "Upload-Offset": 4_000_000}, content[4_000_000:])
+        assert machine.patch(where, 4_000_000, content[4_000_000:]) == 507, "it says itself that it will not fit"
+        with wire(machine.port) as one:
+            one.start("PATCH", where, {**BODY, "Upload-Offset": 4_000_000, "Transfer-Encoding": "chunked"})
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                one.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(content) - 4_000_000, content[4_000_000:]))
+            answer = one.answer("PATCH")
         assert answer.status == 507
         assert request(machine.port, "GET", where).status == 200
 
@@ -225,8 +232,33 @@ def test_a_full_disk_stops_an_upload_and_room_lets_it_go_on(tmp_path, small_disk
 
         kept = machine.offset(where)
         assert kept > 4_000_000
-        assert machine.patch(where, kept, content[kept:]) == 204
+        rest = {**BODY, "Upload-Offset": kept, "Upload-Length": len(content)}
+        assert request(machine.port, "PATCH", where, rest, content[kept:]).status == 204
         assert machine.content(where) == content
         assert machine.program.process.poll() is None
     finally:
         machine.kill()
+
+
+def test_a_creation_that_was_killed_with_its_server_is_the_same_upload_again(machine):
+    """Answer and upload are one transaction: with its key the client finds what it had begun."""
+    headers = {**BODY, "Upload-Length": len(CONTENT), "Idempotency-Key": "one"}
+    data = Data(machine.data)
+    with wire(machine.port) as one:
+        one.start("POST", UPLOADS, headers, len(CONTENT))
+        one.send(CONTENT[:1_000_000])
+        until(lambda: data.reads.stored([""])[""].files == 1)
+        machine.kill()
+    machine.start()
+
+    found = [request(machine.port, "POST", UPLOADS, headers, CONTENT) for _ in range(2)]
+    where = found[0]["location"]
+    at = machine.offset(where)
+
+    assert {(answer.status, answer["location"], answer["idempotent-replayed"]) for answer in found} == {
+        (201, where, "true")
+    }
+    assert machine.patch(where, at, CONTENT[at:]) == 204
+    assert data.reads.stored([""])[""].files == 1
+    assert data.reads.file(where[-43:]).digest == f"blake3:{blake3(CONTENT).hexdigest()}"
+    data.close()

@@ -8,7 +8,7 @@ from afterwards._store.sqlite.connection import Database
 from afterwards._store.sqlite.sql import QUERIES
 from contract.hand import Hand, new_task
 
-GROWING = ("task", "attempt", "event", "file", "task_file", "idempotency_key")
+GROWING = ("task", "attempt", "event", "file", "task_file", "idempotency_key", "upload")
 
 # What reads more than it returns, and why that is right.
 ALLOWED = {

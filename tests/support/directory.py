@@ -11,12 +11,17 @@ from afterwards._domain.files import FileKind
 from afterwards._domain.ids import new_id
 from afterwards._domain.signing import Signer
 from afterwards._domain.tasks import NewTask, TaskState
+from afterwards._domain.uploads import Upload
 from afterwards._files.directory import load_key, open_directory
+from afterwards._files.parts import part_path
 from afterwards._files.stored import StoredFile, digest_of, path_of
+from afterwards._store.contract import ask_blocking
 from afterwards._store.sqlite.store import SqliteStore
+from afterwards._store.upload_commands import CreateUpload
 from contract.hand import NOW, Hand, failure, new_task
 
 LARGE = 70_000  # bytes: more than a row holds
+FAR = NOW + 10**17
 
 
 @dataclass
@@ -59,6 +64,20 @@ def large_file(root: Path, content: bytes | None = None, **values: Any) -> Store
     path.write_bytes(content)
     path.chmod(0o600)
     return file
+
+
+def open_upload(root: Path, offset: int = 50_000, **values: Any) -> Upload:
+    """Put an upload on record of which so many bytes have come, and a few more that its row does not know of."""
+    given = {"explicit": False, "length": LARGE, "boot": "b", "created_at": NOW, "changed_at": NOW, "expires_at": FAR}
+    upload = Upload(id=new_id(), offset=offset, **{**given, **values})
+    store = SqliteStore(root / "afterwards.db")
+    ask_blocking(store, CreateUpload(upload=upload))
+    store.close()
+    part = part_path(upload.id, root)
+    part.parent.mkdir(mode=0o700, exist_ok=True)
+    part.write_bytes(os.urandom(offset + 10))
+    part.chmod(0o600)
+    return upload
 
 
 def small_file(content: bytes = b"small") -> StoredFile:

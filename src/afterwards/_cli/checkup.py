@@ -15,11 +15,18 @@ from afterwards._cli.text import size as bytes_text
 from afterwards._domain.findings import Finding, Level, Repair
 from afterwards._domain.signing import Signer
 from afterwards._files.directory import load_key
-from afterwards._files.inspection import DATABASE, look_at_file, look_at_folders, look_at_root
+from afterwards._files.inspection import (
+    DATABASE,
+    look_at_file,
+    look_at_folders,
+    look_at_part,
+    look_at_parts,
+    look_at_root,
+)
 from afterwards._files.mending import close_to_others, is_intact, put_back
 from afterwards._files.presence import is_held, living
 from afterwards._files.stored import digest_of
-from afterwards._files.sweep import remove_orphans, sweep_staging
+from afterwards._files.sweep import remove_orphans, sweep_staging, sweep_uploads
 from afterwards._store.contract import ask_blocking
 from afterwards._store.sqlite.inspection import CheckedFile, Inspection, inspecting, reading
 from afterwards._store.sqlite.store import SqliteStore
@@ -90,6 +97,8 @@ def check(root: Path, *, quick: bool, bar: Bar) -> Report:
             report.findings += inspection.event_rows(bar.show)
         with reading("workers", found):
             report.findings += _workers(inspection, root)
+        with reading("uploads", found):
+            report.findings += _uploads(inspection, root)
         with reading("files", found):
             _look_at_files(inspection, report, bar)
         report.tasks, report.events = inspection.tasks, inspection.events
@@ -124,6 +133,7 @@ def mend(report: Report) -> None:
             if os.path.lexists(root / beside):
                 close_to_others(root / beside)
     _remove(report, wanted.get(Repair.LEFTOVER, ()), wanted.get(Repair.ORPHAN, ()))
+    _remove_parts(report, wanted.get(Repair.PART, ()))
     for place in wanted.get(Repair.PUT_BACK, ()):
         path = root / report.findings[place].target
         row = _row(root, path.name)
@@ -168,6 +178,14 @@ def _workers(inspection: Inspection, root: Path) -> Iterable[Finding]:
             else "The next start of the program takes up what it left.",
             level=Level.PROBLEM if others else Level.NOTICE,
         )
+
+
+def _uploads(inspection: Inspection, root: Path) -> Iterable[Finding]:
+    for id, offset in inspection.uploads():
+        bad = look_at_part(id, offset, root)
+        if bad is not None and inspection.open_uploads([id]):  # else it has ended while we looked
+            yield bad
+    yield from look_at_parts(root, open_ones=inspection.open_uploads, now=time.time())
 
 
 def _look_at_files(inspection: Inspection, report: Report, bar: Bar) -> None:
@@ -241,6 +259,17 @@ def _remove(report: Report, leftovers: Iterable[int], orphans: Iterable[int]) ->
             if inspection is not None:
                 for id in remove_orphans(ids, root, inspection.known_files, now=now):
                     report.done[ids[id]] = "removed"
+
+
+def _remove_parts(report: Report, places: Iterable[int]) -> None:
+    parts = {place: report.root / report.findings[place].target for place in places}
+    if not parts:
+        return
+    with inspecting(report.root / "afterwards.db", report.findings.append) as inspection:
+        if inspection is not None:
+            for _ in sweep_uploads(report.root, inspection.open_uploads, now=time.time()):
+                pass
+    report.done |= {place: "removed" for place, part in parts.items() if not part.exists()}
 
 
 def _row(root: Path, id: str) -> tuple[int, str, bool] | None:

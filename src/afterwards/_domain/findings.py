@@ -20,6 +20,7 @@ class Repair(StrEnum):
 
     MODE = "mode"  # take away what others may do
     ORPHAN = "orphan"  # remove a file that no row names
+    PART = "part"  # remove the bytes of an upload that is over
     LEFTOVER = "leftover"  # remove what a dead process was receiving
     PUT_BACK = "put_back"  # move an intact file to where its row looks for it
     USES = "uses"  # count again how many tasks have a file

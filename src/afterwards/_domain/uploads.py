@@ -5,9 +5,8 @@ from enum import StrEnum
 import msgspec
 
 from afterwards._domain.attempts import SECOND
+from afterwards._domain.files import Verdict
 
-UNFINISHED_LIFE = 24 * 3600 * SECOND  # microseconds that an unfinished upload stays after its last byte
-FINISHED_LIFE = 24 * 3600 * SECOND  # microseconds that a finished one stays for a task to take it
 REMEMBERED = 7 * 24 * 3600 * SECOND  # microseconds for which one that is over is answered with 410 instead of 404
 
 PARTIAL = "partial"  # `Upload-Concat` of a part that another upload will be made of
@@ -43,6 +42,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     changed_at: int
     expires_at: int | None = None  # UTC microseconds
+    verdict: Verdict | None = None  # of a scanner, on its file
 
     @property
     def is_partial(self) -> bool:

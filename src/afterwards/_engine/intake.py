@@ -17,6 +17,7 @@ from afterwards._domain.options import CallOptions
 from afterwards._domain.tasks import Claim, NewTask, TaskState
 from afterwards._engine.context import Call
 from afterwards._engine.engine import Engine
+from afterwards._engine.lanes import Lane
 from afterwards._engine.registry import Known
 from afterwards._store.contract import Accept, CallbackReply, FutureReply, Know, LetGo, Stored, ThreadReply
 from afterwards._store.keys import KeepAnswer
@@ -111,6 +112,14 @@ class Intake:
             first: What goes before each of them that has files: it looks at those.
         """
         return Plan(self._engine, drafts, after=after, held=held, first=first)
+
+    def queued(self, draft: Draft) -> Accept:
+        """Return what stores a task as part of something else; then call `stored`. Whoever is free will run it."""
+        return Plan(self._engine, [draft], after=None, held=False, starts=False).command((), late=False)
+
+    def stored(self, command: Accept) -> None:
+        """Take note that what `queued` returned is stored."""
+        self._known(command)
 
     async def store(self, plan: "Plan", files: Sequence[Stored] = (), *, late: bool = False) -> None:
         """Bring a plan onto stable storage.
@@ -207,10 +216,12 @@ class Plan:
         after: str | None,
         held: bool,
         first: Draft | None = None,
+        starts: bool = True,
     ) -> None:
         drafts = drafts if first is None else [first, *drafts]
         self._engine = engine
         self._submitted = False
+        self._starts = starts  # here, when they are stored; else they wait for whoever comes
         self.quota: Quota | None = None  # that its files must keep to when they are stored
         self.claims: list[tuple[Claim, Call | None]] = []
         self.held: list[str] = []
@@ -242,7 +253,7 @@ class Plan:
             self.held.append(draft.id)
         elif call.delay > 0:
             state = TaskState.SCHEDULED
-        elif not (engine.claimer.stopped or engine.claimer.backlog[known.lane]) and engine.lanes.take(known.lane):
+        elif self._starts and self._is_free(known.lane) and engine.lanes.take(known.lane):
             state, attempt, worker, started_at = TaskState.RUNNING, 1, engine.worker, now
             token = random_bytes().hex()
             claim = Claim(
@@ -281,6 +292,10 @@ class Plan:
             started_at=started_at,
             files=[file.id for file in draft.files],
         )
+
+    def _is_free(self, lane: Lane) -> bool:
+        claimer = self._engine.claimer
+        return not (claimer.stopped or claimer.backlog[lane])
 
     def command(self, files: Sequence[Stored], *, late: bool) -> Accept:
         """Return the command that stores the plan, to be handed to the store at once."""

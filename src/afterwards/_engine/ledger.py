@@ -32,10 +32,11 @@ _LOOKS = 3  # at what is stored, while other uploads end in between
 class Holding:
     """What one upload has been promised."""
 
-    __slots__ = ("bytes", "files", "owner", "written")
+    __slots__ = ("bytes", "files", "is_counted", "owner", "written")
 
-    def __init__(self, owner: str | None) -> None:
+    def __init__(self, owner: str | None, *, is_counted: bool = False) -> None:
         self.owner = owner
+        self.is_counted = is_counted  # by what is stored already: only room on the disk is promised
         self.bytes = 0
         self.files = 0
         self.written = 0  # of the bytes: no longer free on the disk either
@@ -83,7 +84,7 @@ class Ledger:
         """
         with self._deciding:
             self._ask_disk(bytes, files)
-            if self.quota.asks:
+            if self.quota.asks and not holding.is_counted:
                 self._ask_quota(holding, Usage(bytes=bytes, files=files))
             self._add(holding, bytes, files)
 
@@ -134,6 +135,8 @@ class Ledger:
         return self._promised.get(TOTAL, NOTHING)
 
     def _names(self, holding: Holding) -> list[str]:
+        if holding.is_counted:
+            return []
         return [TOTAL] if holding.owner is None else [TOTAL, holding.owner]
 
     def _add(self, holding: Holding, bytes: int, files: int) -> None:

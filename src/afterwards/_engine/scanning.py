@@ -17,7 +17,7 @@ from afterwards._domain.files import Verdict
 from afterwards._domain.options import ATTRIBUTE, PLAIN_CALL, TaskOptions
 from afterwards._engine.engine import Engine
 from afterwards._engine.intake import Draft, Intake
-from afterwards._store.contract import Stored, ask, ask_blocking
+from afterwards._store.contract import Accept, Stored, ask, ask_blocking
 from afterwards._store.upkeep import Judge
 from afterwards.errors import FileHeldBack
 
@@ -82,7 +82,14 @@ class Scanning:
             return None
         for file in fresh:
             file.verdict = Verdict.HELD
-        return self._intake.draft(self._task, ([file.id for file in fresh],), {}, PLAIN_CALL, lambda *_: None)
+        return self._draft([file.id for file in fresh])
+
+    def of_upload(self, id: str) -> Accept:
+        """Return the scan of an upload, to be stored in one transaction with its file, which is held back."""
+        return self._intake.queued(self._draft([id]))
+
+    def _draft(self, ids: list[str]) -> Draft:
+        return self._intake.draft(self._task, (ids,), {}, PLAIN_CALL, lambda *_: None)
 
     def _make_plain(self) -> Callable[..., Any]:
         def scan_files(files: list[str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from blake3 import blake3
 from afterwards._domain.findings import Finding, Level, Repair
 from afterwards._domain.ids import is_id
 from afterwards._files.directory import KEY_BYTES
+from afterwards._files.parts import part_path
 from afterwards._files.staging import CHUNK
 from afterwards._files.stored import path_of
 from afterwards._files.sweep import GRACE
@@ -153,6 +154,53 @@ def look_at_file(id: str, size: int, digest: str | None, root: Path, advance: Ad
         if read != digest:
             return damaged(f"its digest is {read} instead of {digest}")
     return None
+
+
+def look_at_part(id: str, offset: int, root: Path) -> Finding | None:
+    """Check that the bytes of an open upload are there that its client has been promised."""
+    found = _lstat(part_path(id, root)) if offset else None
+    if offset == 0 or (found is not None and stat.S_ISREG(found.st_mode) and found.st_size >= offset):
+        return None
+    there = "is not there" if found is None else f"has {found.st_size:,}"
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        there = "is not a plain file"
+    return Finding(
+        code="damaged_upload",
+        subject=f"upload {id}",
+        problem=f"its client was told that {offset:,} bytes of it are stored, and {part_path(id, root)} {there}",
+        remedy="It cannot go on: its client is told so when it comes back, and sends the file again.",
+    )
+
+
+def look_at_parts(
+    root: Path, *, open_ones: Callable[[list[str]], Collection[str]], now: float, grace: float = GRACE
+) -> Iterator[Finding]:
+    """Find what is left of uploads that are over, or were never put on record.
+
+    Args:
+        root: The data directory.
+        open_ones: Tells which of some ids are of open uploads.
+        now: Seconds since 1970, on the clock that the file system uses.
+        grace: Seconds since the last write in which nothing is said.
+    """
+    old: list[tuple[Path, int]] = []
+    for path in _children(root, Path("uploads")):
+        found = _lstat(root / path)
+        is_part = _NAMES["uploads"].fullmatch(path.name) and found is not None and stat.S_ISREG(found.st_mode)
+        if found is not None and is_part and max(found.st_mtime, found.st_ctime) <= now - grace:
+            old.append((path, found.st_size))
+    needed = set(open_ones([path.stem for path, _ in old])) if old else set()
+    for path, size in old:
+        if path.stem not in needed:
+            yield Finding(
+                code="orphan",
+                subject=f"file {path}",
+                problem=f"no open upload has it; it has {size:,} bytes",
+                remedy="A running program removes it within the hour, `afterwards doctor --repair` at once.",
+                repair=Repair.PART,
+                target=str(path),
+                size=size,
+            )
 
 
 def digest_of_file(path: Path, advance: Advance = lambda _: None) -> str:

@@ -118,6 +118,11 @@ class Part:
         with honest_errors("reading an upload again", self.root):
             return os.pread(self.fd, self.size, 0)
 
+    def read_start(self, size: int) -> bytes:
+        """Return the first bytes."""
+        with honest_errors("reading an upload again", self.root):
+            return os.pread(self.fd, size, 0)
+
     def store(self) -> None:
         """Give the bytes the name of the stored file of this id, on stable storage; the part keeps its own name too.
 

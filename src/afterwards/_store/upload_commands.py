@@ -7,10 +7,28 @@ that the upload is not open any more, or that somebody else holds it now.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from afterwards._domain.limits import Quota
 from afterwards._domain.uploads import Upload, UploadState
+from afterwards._store.keys import KeepAnswer
 
 if TYPE_CHECKING:
-    from afterwards._store.contract import Stored
+    from afterwards._store.contract import Accept, Stored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What belongs to the same transaction as an upload's creation or end.
+
+    Where more is counted afterwards than the quota allows, or the key is another request's by now, the answer is
+    QuotaExceeded or KeyLost, and nothing is stored.
+    """
+
+    quota: Quota | None = None  # that must hold, if more is counted afterwards than before
+    scan: "Accept | None" = None  # the task that looks at the file
+    key: KeepAnswer | None = None  # what the client is told
+
+
+NOTHING = Beside()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +37,7 @@ class CreateUpload:
 
     upload: Upload
     file: "Stored | None" = None
+    beside: Beside = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +58,7 @@ class AdvanceUpload:
     length: int | None  # where it was not known before
     now: int
     expires_at: int
+    quota: Quota | None = None  # that must hold if more is counted afterwards than before; else QuotaExceeded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +70,7 @@ class FinishUpload:
     offset: int | None  # what it must be at, where nobody holds the part file; None: wherever
     file: "Stored"
     now: int
+    beside: Beside = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +80,7 @@ class JoinUploads:
     upload: Upload
     file: "Stored"
     parts: tuple[str, ...]
+    beside: Beside = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,13 +19,14 @@ from afterwards._domain.checksums import Hashes, as_text
 from afterwards._domain.uploads import Upload, UploadState
 from afterwards._files.incoming import Incoming
 from afterwards._files.parts import Part
+from afterwards._files.sniffing import START
 from afterwards._files.staging import INLINE_BYTES
 from afterwards._store.contract import CallbackReply
 from afterwards._web.bodies import INLINE, content_length, drain
-from afterwards._web.finishing import Finishing, algorithms
+from afterwards._web.finishing import Finishing, Keep, algorithms
 from afterwards._web.holding import Held, Holding
 from afterwards._web.leaving import is_stopping
-from afterwards.errors import BodyTooLarge, Error, Stopped, StorageFull, TakenOver
+from afterwards.errors import BodyTooLarge, Error, QuotaExceeded, Stopped, StorageFull, TakenOver, TypeRefused
 from afterwards.errors.uploads import (
     FinalUpload,
     UploadEnded,
@@ -60,7 +61,8 @@ class Body:
     length: int | None = None  # of the whole upload, if it says so
     ends: bool | None = None  # they are the last ones; None: once the length is reached
     checks: tuple[Check, ...] = ()
-    limit: int | None = None  # bytes of the whole upload
+    arrived: Callable[[Any], None] | None = None  # told of each block, on a thread, before it is written
+    keep: Keep | None = None  # makes what is to be stored of the answer to a creation, with the end of the upload
     progress: Callable[[int], None] | None = None  # called on the event loop with what is on stable storage
 
 
@@ -122,7 +124,7 @@ class Appending:
             hashes = Hashes(check.algorithm for check in body.checks)
             hashes.update(content)
             compare(hashes, body.checks, 0)
-        return await self._finishing.finish_small(upload, bytes(content))
+        return await self._finishing.finish_small(upload, bytes(content), body.keep)
 
     async def _keep(self, upload: Upload, content: bytes) -> None:
         """Store the beginning of what was to come whole."""
@@ -136,21 +138,20 @@ class Appending:
                 incoming.write(content)
                 return incoming.end()
 
-            await self._holding.advance(held.upload, await self._holding.on_thread(write))
+            await self._holding.keep(held.upload, part, await self._holding.on_thread(write))
 
     async def _append(self, held: Held, request: Request, body: Body) -> Upload:
         upload, part = held.upload, held.part
         if upload.state is UploadState.FINISHED:
             return upload
-        length = body.length if upload.length is None else upload.length
-        most = min((size for size in (length, body.limit) if size is not None), default=None)
+        if upload.length is None and body.length is not None:  # a quota may leave no room for it
+            upload = held.upload = await self._holding.advance(upload, upload.offset, body.length)
+        most = self._system.upload_door.max_size if upload.length is None else upload.length
         if part is not None:
             await self._receive(held, part, request, body, most)
             upload = held.upload
         else:
             await drain(request, bytes, limit=0)
-        if body.length is not None and upload.length is None:
-            upload = held.upload = await self._holding.advance(upload, upload.offset, body.length)
         ends = upload.offset == upload.length if body.ends is None else body.ends
         if not ends or upload.is_partial:
             return upload
@@ -159,7 +160,7 @@ class Appending:
                 f"upload {upload.id} was to have {upload.length:,} bytes, and its client says that it ends after "
                 f"{upload.offset:,}. Send the rest of it, or begin a new one."
             )
-        return await self._finishing.finish(held, self._hashes.pop(upload.id, None))
+        return await self._finishing.finish(held, self._hashes.pop(upload.id, None), body.keep)
 
     async def _receive(self, held: Held, part: Part, request: Request, body: Body, most: int | None) -> None:
         upload, holding = held.upload, self._holding
@@ -169,6 +170,7 @@ class Appending:
         stop = threading.Event()
         told = None if check is not None else partial(self._told, upload, body, asyncio.get_running_loop(), stop)
         incoming = Incoming(part, start, hashes=hashes, check=check, told=told)
+        write = await self._judging(upload, part, body, incoming.write)
         failure: Error | None = None
         if check is not None:
             await holding.on_thread(part.begin_check)
@@ -176,15 +178,20 @@ class Appending:
             with holding.writing(upload, stop):
                 try:
                     limit = None if most is None else most - start
-                    await drain(request, incoming.write, limit=limit, stop=stop)
+                    await drain(request, write, limit=limit, stop=stop)
                 except Error as error:
                     failure = error
         except BaseException:  # cancelled: what came is stored without us, and counts when somebody asks again
             held.part = None
             holding.later(_abandon, incoming, part, check is not None)
             raise
+        if isinstance(failure, TypeRefused):
+            await holding.fail(upload)
+            raise failure
         if isinstance(failure, BodyTooLarge):
             await holding.fail(upload)
+            if upload.length is None and most is not None:
+                self._system.upload_door.check_size(most + 1, upload.name)
             raise WrongLength(
                 f"upload {upload.id} has at most {most:,} bytes, and more came. It was given up. Begin a new one, with "
                 "the length that it really has."
@@ -192,8 +199,8 @@ class Appending:
         offset = await holding.on_thread(_end, incoming, part, failure, body.checks, start)
         if hashes is not None and hashes.size == offset:
             self._remember(upload.id, hashes)
-        if offset > start or body.length is not None:
-            held.upload = await holding.advance(upload, offset, body.length)
+        if offset > start:
+            held.upload = await holding.keep(upload, part, offset)
         if check is not None:
             await holding.on_thread(part.end_check)
         if failure is not None:
@@ -205,7 +212,7 @@ class Appending:
         """Put on record, from a thread, what is on stable storage so far."""
 
         def answered(answer: Any) -> None:
-            if answer is False:
+            if answer is False or isinstance(answer, QuotaExceeded):  # the last word is that of the end
                 stop.set()
             elif isinstance(answer, BaseException):  # it is only not promised yet
                 log.warning("the progress of upload %s could not be stored: %s", upload.id, answer)
@@ -215,7 +222,29 @@ class Appending:
                 except RuntimeError:  # the server has ended
                     pass
 
-        self._system.store.submit(self._holding.advancing(upload, offset, body.length), CallbackReply(answered))
+        self._system.store.submit(self._holding.advancing(upload, offset, None), CallbackReply(answered))
+
+    async def _judging(
+        self, upload: Upload, part: Part, body: Body, write: Callable[[Any], None]
+    ) -> Callable[[Any], None]:
+        """Return a `write` that first has the bytes counted, and the type judged as soon as it can be known."""
+        door, arrived = self._system.upload_door, body.arrived
+        judges = door.judges_types and not upload.is_partial and upload.offset < START
+        if not judges and arrived is None:
+            return write
+        before = await self._holding.on_thread(part.read_start, upload.offset) if judges and upload.offset else b""
+        begin = bytearray(before)
+
+        def judged(block: Any) -> None:
+            if arrived is not None:
+                arrived(block)
+            if judges and len(begin) < START:
+                begin.extend(memoryview(block).cast("B")[: START - len(begin)])
+                if len(begin) >= START:
+                    door.judge(upload, bytes(begin))
+            write(block)
+
+        return judged
 
     def _told_well(self, failure: Error, upload: Upload) -> Error:
         """Say of a failure what it means for an upload that can go on."""
@@ -273,8 +302,6 @@ def check_length(upload: Upload, body: Body, declared: int | None) -> None:
     end = None if declared is None else upload.offset + declared
     if length is not None and length < upload.offset:
         raise WrongLength(f"upload {upload.id} has {upload.offset:,} bytes already, more than the {length:,} now told.")
-    if body.limit is not None and end is not None and end > body.limit:
-        raise BodyTooLarge(limit=body.limit, declared=end)
     if length is not None and end is not None and (end > length or (body.ends is True and end != length)):
         raise WrongLength(
             f"upload {upload.id} has {length:,} bytes, and with the {declared:,} of this request it would end at "
@@ -306,14 +333,13 @@ def compare(hashes: Hashes, checks: tuple[Check, ...], offset: int) -> None:
 def _is_small(upload: Upload, body: Body, declared: int | None) -> bool:
     """Tell whether the whole of an upload comes now, and fits into its row."""
     length = body.length if upload.length is None else upload.length
-    whole = declared == length or (length is None and body.ends is True and declared is not None)
+    whole = declared is not None and (declared == length or (length is None and body.ends is True))
     return (
         whole
         and body.ends is not False
         and body.offset == upload.offset == 0
         and upload.concat is None
         and (declared or 0) <= INLINE_BYTES
-        and (body.limit is None or (declared or 0) <= body.limit)
     )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from afterwards._domain.files import FileKind
 from afterwards._domain.uploads import Upload, UploadState, after_interruption
 from afterwards._engine.clock import boot_id
 from afterwards._files.parts import Part, remove_part
@@ -23,7 +24,7 @@ from afterwards._files.sweep import remove
 from afterwards._store.contract import ask
 from afterwards._store.upload_commands import AdvanceUpload, EndUpload, FenceUpload
 from afterwards._web.leaving import is_stopping
-from afterwards.errors import TakenOver
+from afterwards.errors import QuotaExceeded, TakenOver
 from afterwards.errors.uploads import UnknownUpload, UploadBusy, UploadGone
 
 if TYPE_CHECKING:
@@ -198,7 +199,24 @@ class Holding:
             await self.on_thread(cut_and_sync)
         if not kept.sync:
             return upload
-        return await self.advance(upload, kept.size)
+        try:
+            return await self.keep(upload, part, kept.size)
+        except QuotaExceeded:
+            return await self.find(upload.id)
+
+    async def keep(self, upload: Upload, part: Part, offset: int, length: int | None = None) -> Upload:
+        """Put on record how many bytes are on stable storage, or forget those for which a quota leaves no room.
+
+        Raises:
+            UnknownUpload, UploadGone, TakenOver: As `advance`.
+            QuotaExceeded: They were forgotten.
+        """
+        try:
+            return await self.advance(upload, offset, length)
+        except QuotaExceeded:
+            row = await self.find(upload.id)
+            await self.on_thread(part.cut, row.offset)
+            raise
 
     async def advance(self, upload: Upload, offset: int, length: int | None = None) -> Upload:
         """Put on record how many bytes are on stable storage; return the upload as it is then.
@@ -206,6 +224,7 @@ class Holding:
         Raises:
             UnknownUpload, UploadGone: It ended meanwhile.
             TakenOver: Another request has it now.
+            QuotaExceeded: Its owner has no room for more.
         """
         command = self.advancing(upload, offset, length)
         if await ask(self._system.store, command):
@@ -230,7 +249,8 @@ class Holding:
             boot=boot_id(),
             length=length,
             now=now,
-            expires_at=now + self._system.upload_rules.unfinished,
+            expires_at=self._system.settings.keep.file_until(FileKind.UPLOAD, now),
+            quota=self._system.upload_door.quota if upload.length is None else None,
         )
 
     async def fail(self, upload: Upload) -> None:

@@ -62,10 +62,20 @@ collecting: ContextVar[Collector | None] = ContextVar("afterwards_collecting", d
 class Route:
     """What is known of a route before its first request."""
 
-    __slots__ = ("_dependant", "_ours", "_single_files", "_takes_form", "_upload_fields", "_uses", "told")
+    __slots__ = (
+        "_dependant",
+        "_ours",
+        "_single_files",
+        "_takes_form",
+        "_upload_fields",
+        "_uses",
+        "sees_to_keys",
+        "told",
+    )
 
-    def __init__(self, dependant: Dependant) -> None:
+    def __init__(self, dependant: Dependant, *, sees_to_keys: bool = False) -> None:
         self._dependant = dependant
+        self.sees_to_keys = sees_to_keys  # itself: it is a route of ours that has idempotency keys, or needs none
         self._uses: bool | None = None
         self._ours: bool | None = None
         self._single_files: frozenset[str] | None = None
@@ -165,7 +175,7 @@ def install(opener: Opener) -> None:
         if (said := declared_by(self.endpoint)) is not None and not is_wrapped(self):
             declare(self, said.given.get("before", ()))
         handler = get_route_handler(self)
-        route = Route(self.dependant)
+        route = Route(self.dependant, sees_to_keys=getattr(self, "sees_to_keys", False))
         self._afterwards = True  # type: ignore[attr-defined]
 
         async def answer(request: Request) -> Response:

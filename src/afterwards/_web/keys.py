@@ -30,6 +30,7 @@ from afterwards._files.staging import CHUNK, INLINE_BYTES, StagedFile
 from afterwards._store.contract import CallbackReply, FutureReply, ask
 from afterwards._store.keys import Answered, FreeKey, KeepAnswer, TakeKey
 from afterwards._web.problems import plain, problem
+from afterwards._web.uploads import stored_digest
 from afterwards.errors import Error, InvalidKey, KeyInUse, KeyReused, Stopped, StorageUnsure
 
 if TYPE_CHECKING:
@@ -224,7 +225,9 @@ class Keys:
         self.engine.store.submit(command, CallbackReply(freed))
 
     @asynccontextmanager
-    async def answered(self, request: Request, fingerprint: bytes) -> AsyncIterator[tuple[Slot, Response | None]]:
+    async def answered(
+        self, request: Request, fingerprint: bytes, owner: str | None = None
+    ) -> AsyncIterator[tuple[Slot, Response | None]]:
         """Look after the key of a request to a route of ours, and do nothing for one without.
 
             async with keys.answered(request, fingerprint("POST", path, metadata)) as (slot, replayed):
@@ -240,13 +243,14 @@ class Keys:
         Args:
             request: The request.
             fingerprint: What makes it this request; see `_domain/keys.py`.
+            owner: Whose it is, where that is known.
 
         Raises:
             InvalidKey, KeyInUse, KeyReused: To be answered as problems.
             StorageFull, StorageUnsure, StoreBusy, Stopped: The key could not be taken.
         """
         keyed = any(name == HEADER for name, _ in request.scope["headers"])
-        slot = await self.take(request.scope) if keyed else Slot(self, b"", "")
+        slot = await self.take(request.scope, owner) if keyed else Slot(self, b"", "")
         slot.fingerprint = fingerprint
         try:
             yield slot, slot.replay(fingerprint) if slot.is_answered else None
@@ -309,8 +313,10 @@ async def _of_form(scope: Any, form: FormData) -> bytes:
     items: list[tuple[str, str | tuple[str, ...]]] = []
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
-            is_small = (value.size or 0) <= INLINE_BYTES
-            digest = _digest(value.file) if is_small else await asyncio.to_thread(_digest, value.file)
+            digest = stored_digest(value)
+            if digest is None:
+                is_small = (value.size or 0) <= INLINE_BYTES
+                digest = _digest(value.file) if is_small else await asyncio.to_thread(_digest, value.file)
             items.append((name, (value.filename or "", value.content_type or "", digest)))
         else:
             items.append((name, value))

@@ -95,6 +95,7 @@ class ProblemRoute(APIRoute):
     """A route whose errors of ours are answered as problems."""
 
     system: "System"  # whose routes they are; set by a subclass
+    sees_to_keys = True  # idempotency keys of endpoints are not for them: see `Keys.answered`
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap FastAPI's handler, which knows parameters and dependencies, and start the engine if nobody has."""

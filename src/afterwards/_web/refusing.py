@@ -7,6 +7,7 @@ the request has opened (a database session of a dependency) meets an error and n
 
 import inspect
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -42,6 +43,7 @@ REFUSALS = (
     BodyTooLarge,
     BodyTooSlow,
 )
+_REFUSED = frozenset({401, 403, 413, 415, 422, 429, 507})
 _HANDLERS = "starlette.exception_handlers"
 _SORRY: dict[str, type[Error]] = {StorageFull.code: StorageFull, StorageUnsure.code: StorageUnsure}
 _TEXTS = {
@@ -79,6 +81,27 @@ def stop_reading(request: HTTPConnection) -> None:
     if handlers:  # else starlette answers them with their text alone
         handlers[0].setdefault(Refusal, _answer)
         handlers[0].setdefault(InvalidEarly, _answer_invalid)
+
+
+def at_once(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """Let the requests that a handler of ours refuses end there, whatever they still send."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            response = await handler(request)
+        except HTTPException as error:
+            stop_reading(request)
+            raise with_close(error, request.scope) from error.__cause__
+        except Exception:
+            stop_reading(request)
+            raise
+        if response.status_code in _REFUSED:
+            stop_reading(request)
+            if speaks_http1(request.scope):
+                response.headers["Connection"] = "close"
+        return response
+
+    return answer
 
 
 async def _answer(request: Request, refusal: Refusal) -> Response:

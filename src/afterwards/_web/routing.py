@@ -3,7 +3,7 @@
 They belong to the application like its own routes: its middleware, its dependencies and its root path hold for them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs
@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from afterwards._domain.documents import schema
 from afterwards._web.problems import MEDIA_TYPE, Problem, ProblemRoute
+from afterwards._web.refusing import at_once
 from afterwards._web.system import System
 
 TAG = "afterwards"
@@ -53,11 +54,18 @@ class Routing:
                     return Match.NONE, {}
                 return super().matches(scope)
 
+        class Refusing(Plain):
+            """One that takes bodies: of a request that is refused, no more of the body is read."""
+
+            def get_route_handler(self) -> Any:
+                return at_once(super().get_route_handler())
+
         self._app = app
         self._prefix = system.prefix
         self._guard = guard
         self._docs = docs
         self.plain: type[ProblemRoute] = Plain
+        self.refusing: type[ProblemRoute] = Refusing
         self.with_traceback: type[ProblemRoute] = WithTraceback
 
     @contextmanager
@@ -78,7 +86,8 @@ class Routing:
         method: str = "GET",
         status: int = 200,
         admin: bool = False,
-        guard: Any = None,
+        guards: Sequence[Any] = (),
+        bodies: bool = False,
         kind: type[ProblemRoute] | None = None,
     ) -> None:
         """Add a route.
@@ -91,7 +100,8 @@ class Routing:
             method: The one HTTP method it takes.
             status: Of an answer that went well.
             admin: Let admins through only.
-            guard: Another dependency that decides who is let through.
+            guards: More dependencies that decide who is let through, before the body of a request is read.
+            bodies: Its requests have bodies that may be long: of one that is refused no more is read.
             kind: Of a second route of one path, which the OpenAPI document does not show: `with_traceback`, or `plain`
                 for another method.
         """
@@ -105,9 +115,9 @@ class Routing:
             responses=responses,
             summary=summary,
             tags=[TAG],
-            dependencies=[one for one in (self._guard if admin else None, guard) if one is not None],
+            dependencies=[self._guard, *guards] if admin else list(guards),
             include_in_schema=self._docs and kind is None,
-            route_class_override=kind or self.plain,
+            route_class_override=kind or (self.refusing if bodies else self.plain),
         )
 
 

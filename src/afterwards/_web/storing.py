@@ -16,7 +16,7 @@ from afterwards._files.recent import Recent
 from afterwards._files.stored import StoredFile
 from afterwards.errors import KeyLost, QuotaExceeded, Stopped, StorageFull, StoreBusy, UnknownFile
 
-_NOT_STORED = (StorageFull, StoreBusy, Stopped, KeyLost, QuotaExceeded, UnknownFile)
+NOT_STORED = (StorageFull, StoreBusy, Stopped, KeyLost, QuotaExceeded, UnknownFile)
 
 
 class Storing:
@@ -47,7 +47,7 @@ class Storing:
         try:
             await self._intake.store(plan, stored)
             self.recent.add([file for file in stored if file.verdict is None])
-        except _NOT_STORED:
+        except NOT_STORED:
             demote(files)
             raise
         finally:
@@ -72,7 +72,7 @@ class Storing:
             raise
         try:
             self._intake.store_blocking(plan, stored, late=late)
-        except _NOT_STORED:
+        except NOT_STORED:
             demote(files)
             raise
         finally:

@@ -40,7 +40,7 @@ from afterwards._web.references import resolved
 from afterwards._web.settings import Uploads
 from afterwards._web.storing import Storing, release
 from afterwards._web.tasks import Handle
-from afterwards._web.upload_rules import UploadRules
+from afterwards._web.upload_rules import UploadDoor
 from afterwards._web.uploading import Uploading
 from afterwards._web.uploads import keep, reopen
 from afterwards.errors import MissingFile, Stopped, UnknownTask
@@ -71,7 +71,7 @@ class System:
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._stopped = False  # it has run, and does not any more
-        self.upload_rules = UploadRules()
+        self.upload_door = UploadDoor(self, uploads)
         self.uploading = Uploading(self)
         self.host: Any = None  # the application that has the status routes
 
@@ -210,7 +210,8 @@ class System:
         uses = route.uses() or bool(scope["app"].dependency_overrides)
         concerned = self.admitting.concerns(request, route, uses=uses)
         # An endpoint that takes no tasks only queues what its response carries: a key is looked for unless it is a GET.
-        if not uses and not concerned and (scope["method"] == "GET" or not _is_keyed(scope)):
+        is_keyed = not route.sees_to_keys and _is_keyed(scope)
+        if not uses and not concerned and (scope["method"] == "GET" or not is_keyed):
             response = await handler(request)
             if response.background is None:
                 return response
@@ -224,7 +225,7 @@ class System:
         try:
             if opened is not None:
                 gathering.admission = await opened.admit()
-            if _is_keyed(scope):
+            if is_keyed:
                 handler = partial(self.keys.answer, handler, route, gathering)
             if fields := route.upload_fields():
                 handler = resolved(handler, fields, self)

@@ -9,9 +9,10 @@ from starlette.responses import Response
 
 from afterwards._domain import upload_headers as headers
 from afterwards._domain.checksums import FIELD_ALGORITHMS, TUS_ALGORITHMS
+from afterwards._domain.files import Verdict
 from afterwards._domain.uploads import Upload, UploadState
 from afterwards._web.problems import NOSNIFF, problem
-from afterwards.errors import BodyTooLarge, Error
+from afterwards.errors import BodyTooLarge, Error, UploadTooLarge
 from afterwards.errors.uploads import UnsupportedChecksum, UploadError, WrongMediaType, WrongOffset
 
 # What scripts of other sites may read, where the application lets them ask at all.
@@ -33,6 +34,7 @@ class FileLink(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     href: str
+    verdict: Verdict | None  # of a scanner; None: there is none here
 
 
 class UploadDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +61,8 @@ def document(upload: Upload, base: str) -> bytes:
         base: The path of our routes as the client sees it.
     """
     finished = upload.state is UploadState.FINISHED
-    file = FileLink(id=upload.id, href=f"{base}/files/{upload.id}") if finished else None
+    href = f"{base}/files/{upload.id}"
+    file = FileLink(id=upload.id, href=href, verdict=upload.verdict) if finished else None
     return msgspec.json.encode(
         UploadDocument(
             id=upload.id,
@@ -146,7 +149,7 @@ def refused(error: Error, path: str, *, hide: str, upload: Upload | None, max_si
     if isinstance(error, WrongOffset):
         answer.headers["Upload-Offset"] = str(error.offset)
         more = {"expected-offset": error.offset, "provided-offset": error.given}
-    if isinstance(error, BodyTooLarge):
+    if isinstance(error, BodyTooLarge | UploadTooLarge):
         answer.headers["Upload-Limit"] = limits(max_size)
     if isinstance(error, WrongMediaType):
         answer.headers["Accept-Patch"] = f"{headers.TUS_BODY}, {headers.PARTIAL_BODY}"

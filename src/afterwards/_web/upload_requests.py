@@ -6,9 +6,22 @@ from enum import Enum
 from starlette.requests import Request
 
 from afterwards._domain import upload_headers as headers
+from afterwards._domain.keys import fingerprint
 from afterwards._web.appending import Check, declared_length
 from afterwards.errors.uploads import BadUploadHeader, WrongLength, WrongMediaType, WrongProtocolVersion
 
+_CREATES = (
+    "content-type",
+    "content-length",
+    "content-disposition",
+    "repr-digest",
+    "upload-complete",
+    "upload-concat",
+    "upload-defer-length",
+    "upload-incomplete",
+    "upload-length",
+    "upload-metadata",
+)
 METHOD_OVERRIDE = "x-http-method-override"
 _NO_TYPES = (
     "application/x-www-form-urlencoded",
@@ -119,6 +132,12 @@ def append(request: Request) -> Append:
         ends=ends,
         checks=_content_digests(request),
     )
+
+
+def fingerprint_of(request: Request) -> bytes:
+    """Return what makes a creation this one and no other: what its headers say. Its body may be long, and is not in."""
+    given = [request.headers.get(name, "") for name in _CREATES]
+    return fingerprint(request.method, request.url.path, *given)
 
 
 def check_version(request: Request) -> None:

@@ -7,6 +7,7 @@ still writes the upload, because the offset it tells must hold; any other GET on
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,14 +16,16 @@ from starlette.responses import Response
 
 from afterwards._domain import upload_headers as headers
 from afterwards._domain.uploads import Upload, UploadState
+from afterwards._store.keys import KeepAnswer
 from afterwards._web import upload_answers as answers
 from afterwards._web import upload_requests as requests
 from afterwards._web.access import Access
-from afterwards._web.appending import Body
+from afterwards._web.appending import Body, declared_length
+from afterwards._web.keys import Slot
 from afterwards._web.routing import Answers, Routing, content, refusal
 from afterwards._web.system import System
 from afterwards._web.upload_requests import Append, Creation, Protocol
-from afterwards._web.upload_rules import creation_guard
+from afterwards._web.upload_rules import Entry, creation_guards, owner_of
 from afterwards.errors import HTTP_STATUS, ClientLeft, Error, TakenOver
 from afterwards.errors.uploads import BadUploadHeader, WrongLength
 
@@ -38,7 +41,6 @@ class _Asked:
         self.request = request
         self.upload: Upload | None = None
         self.location: str | None = None
-        self.max_size: int | None = None
 
 
 class UploadRoutes:
@@ -69,7 +71,7 @@ class UploadRoutes:
 
     async def options(self, request: Request) -> Response:
         """Tell which protocols, extensions and checksums are known here, and the limits."""
-        return Response(status_code=204, headers=answers.server(self._system.upload_rules.max_size))
+        return Response(status_code=204, headers=answers.server(self._system.upload_door.max_size))
 
     async def overridden(self, id: str, request: Request) -> Response:
         """Do what `X-HTTP-Method-Override` says, for clients that can only POST."""
@@ -88,12 +90,27 @@ class UploadRoutes:
     # -- each
 
     async def _create(self, asked: _Asked) -> Response:
-        request, uploading = asked.request, self._system.uploading
+        request, system = asked.request, self._system
         wanted = requests.creation(request)
-        terms = await self._system.upload_rules.admit(
-            request, wanted.length, name=wanted.name, content_type=wanted.content_type, owner=None
-        )
-        asked.max_size = terms.max_size
+        owner = owner_of(request)
+        async with system.keys.answered(request, requests.fingerprint_of(request), owner) as (slot, replayed):
+            if replayed is not None:
+                return replayed
+            door = system.upload_door
+            if wanted.parts:
+                entry = door.admit_join()
+            else:
+                coming = declared_length(request.scope) or 0
+                entry = await door.admit_creation(
+                    wanted.length, coming=coming, name=wanted.name, kind=wanted.content_type, owner=owner
+                )
+            with entry:
+                return await self._create_as(wanted, owner, entry, slot, asked)
+
+    async def _create_as(
+        self, wanted: Creation, owner: str | None, entry: Entry, slot: Slot, asked: _Asked
+    ) -> Response:
+        request, uploading = asked.request, self._system.uploading
         upload = uploading.new(
             explicit=wanted.protocol is not Protocol.TUS,
             length=wanted.length,
@@ -101,39 +118,53 @@ class UploadRoutes:
             metadata=wanted.metadata,
             name=wanted.name,
             content_type=wanted.content_type,
-            owner=terms.owner,
+            owner=owner,
             digests=wanted.digests,
         )
         location = f"{self._base(request)}/uploads/{upload.id}"
+
+        async def keep(upload: Upload) -> KeepAnswer | None:
+            return await slot.part(self._created(upload, wanted, location, asked))
+
         if wanted.parts:
-            return self._created(await uploading.join(upload, list(wanted.parts)), wanted, location, asked)
+            done = await uploading.join(upload, list(wanted.parts), keep)
+            slot.kept()
+            return self._created(done, wanted, location, asked)
         body = Body(
             offset=0,
             length=wanted.length,
             ends=wanted.ends,
             checks=wanted.checks,
-            limit=terms.max_size,
+            arrived=entry.arrived,
             progress=self._progress(request, wanted.interop),
         )
         whole = wanted.has_body or (wanted.ends is True)
+        coming = declared_length(request.scope) or 0
         if whole and wanted.ends is not False and body.progress is None:
-            done = await uploading.create_whole(upload, request, body)
-            if done is not None:
-                return self._created(done, wanted, location, asked)
+            small = await uploading.create_whole(upload, request, body, keep)
+            if small is not None:
+                slot.kept()
+                return self._created(small, wanted, location, asked)
             if wanted.ends:  # its client cannot learn the address before the answer
-                return self._created(await uploading.create_unknown(upload, request, body), wanted, location, asked)
-        upload = asked.upload = await uploading.create(upload)
+                upload = await uploading.create(upload)
+                entry.counted(coming)
+                done = await uploading.append_or_fail(upload, request, replace(body, keep=keep))
+                slot.kept()
+                return self._created(done, wanted, location, asked)
+        upload = asked.upload = await uploading.create(upload, keep)
+        slot.kept()
         asked.location = location
+        entry.counted(coming)
         if upload.state is UploadState.OPEN and whole:
             if body.progress is not None:
-                limit = self._limit(upload, asked.max_size)
-                await _interim(request, wanted.interop, {"location": location, "upload-limit": limit})
+                found = {"location": location, "upload-limit": self._limit(upload)}
+                await _interim(request, wanted.interop, found)
             upload = await uploading.append(upload, request, body)
         return self._created(upload, wanted, location, asked)
 
     def _created(self, upload: Upload, wanted: Creation, location: str, asked: _Asked) -> Response:
         asked.upload = upload
-        found = self._state(upload, wanted.interop, asked) | {"Location": location}
+        found = self._state(upload, wanted.interop) | {"Location": location}
         if wanted.protocol is Protocol.TUS or not upload.is_complete:
             return Response(status_code=201, headers=found)
         return self._document(upload, asked.request, 201, found)
@@ -143,28 +174,26 @@ class UploadRoutes:
         wanted = requests.append(request)
         upload = asked.upload = await uploading.find(id)
         length = wanted.length if upload.length is None else upload.length
-        terms = await self._system.upload_rules.admit(
-            request, length, name=upload.name, content_type=upload.content_type, owner=upload.owner
-        )
-        asked.max_size = terms.max_size
-        body = Body(
-            offset=wanted.offset,
-            length=wanted.length,
-            ends=wanted.ends,
-            checks=wanted.checks,
-            limit=terms.max_size,
-            progress=self._progress(request, wanted.interop),
-        )
-        try:
-            upload = asked.upload = await uploading.append(upload, request, body)
-        except WrongLength:
-            if wanted.protocol is Protocol.IETF and upload.state is UploadState.OPEN:
-                await uploading.holding.fail(upload)  # the drafts want it so: nobody knows any more what is right
-            raise
+        coming = declared_length(request.scope) or 0
+        with await self._system.upload_door.admit_more(upload, length, coming) as entry:
+            body = Body(
+                offset=wanted.offset,
+                length=wanted.length,
+                ends=wanted.ends,
+                checks=wanted.checks,
+                arrived=entry.arrived,
+                progress=self._progress(request, wanted.interop),
+            )
+            try:
+                upload = asked.upload = await uploading.append(upload, request, body)
+            except WrongLength:
+                if wanted.protocol is Protocol.IETF and upload.state is UploadState.OPEN:
+                    await uploading.holding.fail(upload)  # the drafts want it so: nobody knows any more what is right
+                raise
         return self._appended(upload, wanted, asked)
 
     def _appended(self, upload: Upload, wanted: Append, asked: _Asked) -> Response:
-        found = self._state(upload, wanted.interop, asked)
+        found = self._state(upload, wanted.interop)
         if wanted.protocol is Protocol.TUS or not upload.is_complete:
             return Response(status_code=204, headers=found)
         return self._document(upload, asked.request, 200, found)
@@ -173,14 +202,12 @@ class UploadRoutes:
         if "tus-resumable" in asked.request.headers:
             requests.check_version(asked.request)
         upload = await self._system.uploading.settled(id)
-        asked.max_size = self._system.upload_rules.max_size
-        return Response(status_code=204, headers=self._state(upload, requests.interop(asked.request), asked))
+        return Response(status_code=204, headers=self._state(upload, requests.interop(asked.request)))
 
     async def _show(self, id: str, asked: _Asked) -> Response:
         uploading, request = self._system.uploading, asked.request
         upload = await (uploading.settled(id) if requests.speaks(request) else uploading.find(id))
-        asked.max_size = self._system.upload_rules.max_size
-        return self._document(upload, request, 200, self._state(upload, requests.interop(request), asked))
+        return self._document(upload, request, 200, self._state(upload, requests.interop(request)))
 
     async def _terminate(self, id: str, asked: _Asked) -> Response:
         if "tus-resumable" in asked.request.headers:
@@ -205,7 +232,7 @@ class UploadRoutes:
                 request.url.path,
                 hide=self._system.hidden_folder,
                 upload=asked.upload,
-                max_size=asked.max_size or self._system.upload_rules.max_size,
+                max_size=self._system.upload_door.max_size,
             )
             if asked.location is not None:
                 answer.headers["Location"] = asked.location
@@ -214,12 +241,13 @@ class UploadRoutes:
     def _base(self, request: Request) -> str:
         return self._system.base(request.scope)
 
-    def _limit(self, upload: Upload, max_size: int | None) -> str:
+    def _limit(self, upload: Upload) -> str:
+        max_size = self._system.upload_door.max_size
         return answers.limits(max_size, expires_at=upload.expires_at, now=self._system.engine.clock.now())
 
-    def _state(self, upload: Upload, interop: int | None, asked: _Asked) -> dict[str, str]:
+    def _state(self, upload: Upload, interop: int | None) -> dict[str, str]:
         old = interop is not None and interop <= headers.OLD_NAME_INTEROP
-        found = answers.state(upload, limit=self._limit(upload, asked.max_size), old=old)
+        found = answers.state(upload, limit=self._limit(upload), old=old)
         known = [f"{name}=:{value}:" for name, value in upload.digests.items() if value is not None]
         if known and upload.state is UploadState.FINISHED:
             found["Repr-Digest"] = ", ".join(known)
@@ -255,12 +283,18 @@ def add_upload_routes(app: FastAPI, system: System, access: Access, *, docs: boo
     """Add the routes to an application, before its own."""
     routing = Routing(app, system, access.guard(), docs=docs)
     routes = UploadRoutes(system)
-    guard = creation_guard(system.upload_rules, access)
+    settings, before = system.admitting.settings, system.admitting.settings.before
     nothing = refusal("A parameter means nothing here.")
     gone: Answers = {404: refusal("No upload has this id."), 410: refusal("It is over."), 422: nothing}
     bad: Answers = {400: refusal("A header means nothing here."), 412: refusal("Another version of tus is wanted.")}
     created: Answers = {201: {"description": "Created; `Location` is where it goes on."}, 403: refusal("Not allowed.")}
-    room: Answers = {413: refusal("It is too large."), 507: refusal("There is no room.")}
+    room: Answers = {
+        413: refusal("It is too large, or its owner has no room for it."),
+        415: refusal("Its type, or that of the request, is not taken here."),
+        429: refusal("It would fit, but others that are on their way need the room."),
+        507: refusal("There is no room."),
+    }
+    keyed: Answers = {409: refusal("An earlier request with its Idempotency-Key still runs."), 422: nothing}
     stored: Answers = {
         200: content("The upload, complete.", answers.UploadDocument),
         204: {"description": "Stored; `Upload-Offset` says how far."},
@@ -276,15 +310,25 @@ def add_upload_routes(app: FastAPI, system: System, access: Access, *, docs: boo
             "/uploads",
             routes.create,
             "Create an upload",
-            {**created, **bad, **room},
+            {**created, **bad, **room, **keyed},
             method="POST",
             status=201,
-            guard=guard,
+            guards=creation_guards(settings, access),
+            bodies=True,
         )
         add("/uploads", routes.options, "Tell how uploads are taken", done, method="OPTIONS", status=204)
-        add(one, routes.append, "Add bytes to an upload", {**stored, **gone, **bad, **room}, method="PATCH")
+        add(
+            one,
+            routes.append,
+            "Add bytes to an upload",
+            {**stored, **gone, **bad, **room},
+            method="PATCH",
+            guards=before,
+            bodies=True,
+        )
         add(one, routes.offset, "Tell the offset of an upload", {**done, **gone}, method="HEAD", status=204)
         add(one, routes.show, "Show an upload", {**shown, **gone})
         add(one, routes.terminate, "End an upload", {**done, **gone}, method="DELETE", status=204)
         add(one, routes.options, "Tell how uploads are taken", done, method="OPTIONS", status=204)
-        add(one, routes.overridden, "Do what X-HTTP-Method-Override says", {**stored, **gone, **bad}, method="POST")
+        told = "Do what X-HTTP-Method-Override says"
+        add(one, routes.overridden, told, {**stored, **gone, **bad, **room}, method="POST", guards=before, bodies=True)

@@ -4,14 +4,15 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
+from afterwards._domain.files import FileKind
 from afterwards._domain.ids import new_id
 from afterwards._domain.uploads import Upload, UploadState
 from afterwards._engine.clock import boot_id
 from afterwards._files.staging import INLINE_BYTES
 from afterwards._store.contract import ask
-from afterwards._store.upload_commands import CreateUpload
+from afterwards._store.upload_commands import Beside, CreateUpload
 from afterwards._web.appending import Appending, Body, declared_length
-from afterwards._web.finishing import Finishing
+from afterwards._web.finishing import Finishing, Keep
 from afterwards._web.holding import Holding
 from afterwards.errors import Error
 
@@ -55,21 +56,28 @@ class Uploading:
             boot=boot_id(),
             created_at=now,
             changed_at=now,
-            expires_at=now + self._system.upload_rules.unfinished,
+            expires_at=self._system.settings.keep.file_until(FileKind.UPLOAD, now),
         )
 
-    async def create(self, upload: Upload) -> Upload:
+    async def create(self, upload: Upload, keep: Keep | None = None) -> Upload:
         """Make an upload known; it is finished at once when it is empty by its length.
 
+        Args:
+            upload: Which.
+            keep: Makes what is to be stored with it of the answer to its creation.
+
         Raises:
-            WrongDigest: It is empty and was announced as something else. Nothing is stored.
+            WrongDigest, TypeRefused: It is empty and was announced as something else. Nothing is stored.
+            QuotaExceeded, KeyLost: Nothing is stored.
         """
         if upload.ends_by_itself:
-            return await self._finishing.create_small(upload, b"")
-        await ask(self._system.store, CreateUpload(upload=upload))
+            return await self._finishing.create_small(upload, b"", keep)
+        key = None if keep is None else await keep(upload)
+        beside = Beside(quota=self._system.upload_door.quota, key=key)
+        await ask(self._system.store, CreateUpload(upload=upload, beside=beside))
         return upload
 
-    async def create_whole(self, upload: Upload, request: Request, body: Body) -> Upload | None:
+    async def create_whole(self, upload: Upload, request: Request, body: Body, keep: Keep) -> Upload | None:
         """Store an upload that comes whole with this request; None, and nothing is read, where it is not small.
 
         Nobody knows its id before it is stored, so nothing is kept of one that does not come whole.
@@ -78,11 +86,10 @@ class Uploading:
         if declared is None or declared > INLINE_BYTES or declared != upload.length or upload.concat is not None:
             return None
         content = await self._appending.collect(request, declared, body.checks)
-        return await self._finishing.create_small(upload, content)
+        return await self._finishing.create_small(upload, content, keep)
 
-    async def create_unknown(self, upload: Upload, request: Request, body: Body) -> Upload:
-        """Store an upload whose id its client does not learn before it is whole: nothing is left of it otherwise."""
-        await ask(self._system.store, CreateUpload(upload=upload))
+    async def append_or_fail(self, upload: Upload, request: Request, body: Body) -> Upload:
+        """Add what comes to an upload whose id its client does not learn before it is whole: else nothing is left."""
         try:
             return await self._appending.append(upload, request, body)
         except Error:
@@ -93,9 +100,9 @@ class Uploading:
         """Add the body of a request to an upload; see `Appending.append`."""
         return await self._appending.append(upload, request, body)
 
-    async def join(self, upload: Upload, ids: list[str]) -> Upload:
+    async def join(self, upload: Upload, ids: list[str], keep: Keep) -> Upload:
         """Make one upload of others; see `Finishing.join`."""
-        return await self._finishing.join(upload, ids)
+        return await self._finishing.join(upload, ids, keep)
 
     async def find(self, id: str) -> Upload:
         """Return an upload as its row says; its bytes may go on coming.

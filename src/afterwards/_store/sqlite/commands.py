@@ -16,7 +16,7 @@ from afterwards._domain.files import FILE_GRACE, FileRole, Verdict
 from afterwards._domain.ids import random_bytes
 from afterwards._domain.limits import Quota
 from afterwards._domain.tasks import AttemptState, Claim, Failure, NewTask, Note, Settlement, TaskState
-from afterwards._store import contract, upkeep
+from afterwards._store import contract, upkeep, upload_commands
 from afterwards._store.contract import Command
 from afterwards._store.keys import KeepAnswer
 from afterwards._store.sqlite import keys, uploads
@@ -241,6 +241,12 @@ def _store_file(connection: apsw.Connection, file: contract.Stored, created_at: 
     connection.execute(QUERIES["insert_file"], _file_row(file, created_at))
 
 
+def _store_tasks(connection: apsw.Connection, command: contract.Accept) -> None:
+    batch = _Batch()
+    batch.add(command)
+    batch.write(connection)
+
+
 def _let_go(connection: apsw.Connection, command: contract.LetGo) -> None:
     connection.execute(QUERIES["let_go"], {"worker": command.worker, "now": command.now, "ids": _json(command.ids)})
 
@@ -366,9 +372,12 @@ _HERE: dict[type, Callable[[apsw.Connection, Any], Any]] = {
     upkeep.Purge: _purge,
     **keys.ALONE,
 }
-_ALONE = _HERE | uploads.handlers(_store_file)
+_ALONE = _HERE | uploads.handlers(_store_file, _store_tasks)
 
-_QUEUEING = frozenset({contract.LetGo, contract.RunAgain, contract.Rescue})
+_QUEUEING = frozenset(
+    {contract.LetGo, contract.RunAgain, contract.Rescue}
+    | {upload_commands.CreateUpload, upload_commands.FinishUpload, upload_commands.JoinUploads}  # perhaps a scan
+)
 
 
 def _json(value: Any) -> str:

@@ -197,6 +197,15 @@ class Inspection:
         """Return which of these files have a row."""
         return {id for (id,) in self._rows("known_files", ids=msgspec.json.encode(list(ids)).decode())}
 
+    def uploads(self) -> Iterator[tuple[str, int]]:
+        """Yield each upload that is open, with how many of its bytes are on stable storage."""
+        for _, id, offset in self._pages("check_uploads"):
+            yield id, offset
+
+    def open_uploads(self, ids: Sequence[str]) -> set[str]:
+        """Return which of these uploads are open."""
+        return {id for (id,) in self._rows("open_uploads", ids=msgspec.json.encode(list(ids)).decode())}
+
     def workers(self) -> list[tuple[str, int, str]]:
         """Return id, process and machine of every worker on record, and of those unknown that hold tasks."""
         return [(row[0], row[2], row[1]) for row in self._rows("workers")]

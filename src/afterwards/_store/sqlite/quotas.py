@@ -21,19 +21,27 @@ def check_quota(connection: apsw.Connection, quota: Quota, files: Sequence[contr
         had = asked.get(file.owner, NOTHING)
         asked[file.owner] = Usage(bytes=had.bytes + file.size, files=had.files + 1)
     everything = Usage(bytes=sum(one.bytes for one in asked.values()), files=len(files))
-    names = ["", *(owner for owner in asked if owner is not None)]
-    rows = connection.execute(QUERIES["usage"], {"owners": msgspec.json.encode(names).decode()})
-    stored = {owner: Usage(bytes=bytes, files=files) for owner, bytes, files in rows}
     for owner, own in asked.items():
-        needed = everything if owner is None else own
-        answer = ask_quota(
-            quota,
-            needed,
-            total=_without(stored.get("", NOTHING), needed),
-            owner=None if owner is None else _without(stored.get(owner, NOTHING), own),
-        )
-        if answer.room is not Room.FITS:
-            raise refusal(answer, needed)
+        check_growth(connection, quota, owner, everything if owner is None else own)
+
+
+def check_growth(connection: apsw.Connection, quota: Quota, owner: str | None, more: Usage) -> None:
+    """See that what is counted of an owner, and altogether, keeps to a quota now that so much more has been added.
+
+    Raises:
+        QuotaExceeded: It does not; the transaction must be rolled back.
+    """
+    names = [""] if owner is None else ["", owner]
+    rows = connection.execute(QUERIES["usage"], {"owners": msgspec.json.encode(names).decode()})
+    stored = {name: Usage(bytes=bytes, files=files) for name, bytes, files in rows}
+    answer = ask_quota(
+        quota,
+        more,
+        total=_without(stored.get("", NOTHING), more),
+        owner=None if owner is None else _without(stored.get(owner, NOTHING), more),
+    )
+    if answer.room is not Room.FITS:
+        raise refusal(answer, more)
 
 
 def _without(stored: Usage, asked: Usage) -> Usage:

@@ -2,9 +2,11 @@
 
 The copy is made page by page inside one read transaction, so that it never begins anew, however busy the writers are.
 It is one file without a log beside it, which can be copied, compared and read from a disk that cannot be written.
+Uploads that are still arriving have ended in it, because their bytes go on changing and are not copied.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import apsw
 
+from afterwards._domain.uploads import REMEMBERED
 from afterwards._store.sqlite.connection import DISK_ERRORS, Database
 from afterwards._store.sqlite.schema import check_owner
 from afterwards._store.sqlite.sql import MIGRATIONS, QUERIES
@@ -47,6 +50,8 @@ def make_snapshot(source: Path, target: Path, advance: Callable[[float], None]) 
                     advance(1 - pages.remaining / max(1, pages.page_count))
             live.execute("ROLLBACK")  # before the check: a long read would keep the log from being reset
             copy.pragma("journal_mode", "delete")
+            now = time.time_ns() // 1000
+            copy.execute(QUERIES["leave_uploads"], {"now": now, "until": now + REMEMBERED})
             found = [said for (said,) in copy.execute("PRAGMA integrity_check") if said != "ok"]
             if found:
                 raise StoreRefused(

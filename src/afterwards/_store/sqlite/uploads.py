@@ -6,14 +6,19 @@ from typing import Any
 import apsw
 import msgspec
 
+from afterwards._domain.files import Verdict
+from afterwards._domain.limits import Quota, Usage
 from afterwards._domain.uploads import REMEMBERED, Upload, UploadState
 from afterwards._store import upload_commands as commands
-from afterwards._store.contract import Stored
+from afterwards._store.contract import Accept, Stored
+from afterwards._store.sqlite.keys import keep_answer
+from afterwards._store.sqlite.quotas import check_growth
 from afterwards._store.sqlite.sql import QUERIES
 
 _digests = msgspec.json.Decoder(dict[str, str | None])
 
 StoreFile = Callable[[apsw.Connection, Stored, int], None]
+StoreTasks = Callable[[apsw.Connection, Accept], None]
 
 
 def upload_of(row: Iterable[Any]) -> Upload:
@@ -25,21 +30,32 @@ def upload_of(row: Iterable[Any]) -> Upload:
             "state": UploadState(values["state"]),
             "explicit": bool(values["explicit"]),
             "digests": _digests.decode(values["digests"]),
+            "verdict": None if values["verdict"] is None else Verdict(values["verdict"]),
         }
     )
 
 
-def handlers(store_file: StoreFile) -> dict[type, Callable[[apsw.Connection, Any], Any]]:
+def handlers(store_file: StoreFile, store_tasks: StoreTasks) -> dict[type, Callable[[apsw.Connection, Any], Any]]:
     """Return what carries out each command, inside the open transaction.
 
     Args:
         store_file: Inserts the row of a file.
+        store_tasks: Inserts the rows of tasks.
     """
 
+    def keep_beside(connection: apsw.Connection, beside: commands.Beside) -> None:
+        if beside.scan is not None:
+            store_tasks(connection, beside.scan)
+        if beside.key is not None:
+            keep_answer(connection, beside.key)
+
     def create(connection: apsw.Connection, command: commands.CreateUpload) -> None:
-        _insert(connection, command.upload)
+        upload = command.upload
+        _insert(connection, upload)
         if command.file is not None:
-            store_file(connection, command.file, command.upload.created_at)
+            store_file(connection, command.file, upload.created_at)
+        _check_growth(connection, command.beside.quota, upload.owner, _counted(upload), files=1)
+        keep_beside(connection, command.beside)
 
     def finish(connection: apsw.Connection, command: commands.FinishUpload) -> bool:
         row = {
@@ -49,10 +65,13 @@ def handlers(store_file: StoreFile) -> dict[type, Callable[[apsw.Connection, Any
             "length": command.file.size,
             "now": command.now,
         }
+        before = upload_in(connection, command.id)
         connection.execute(QUERIES["finish_upload"], row)
-        if connection.changes() != 1:
+        if before is None or connection.changes() != 1:
             return False
         store_file(connection, command.file, command.now)
+        _check_growth(connection, command.beside.quota, before.owner, command.file.size - _counted(before))
+        keep_beside(connection, command.beside)
         return True
 
     def join(connection: apsw.Connection, command: commands.JoinUploads) -> bool:
@@ -60,10 +79,15 @@ def handlers(store_file: StoreFile) -> dict[type, Callable[[apsw.Connection, Any
         ids = msgspec.json.encode(sorted(parts)).decode()
         if connection.execute(QUERIES["count_joinable_uploads"], {"ids": ids}).get != len(parts):
             return False
-        now = command.upload.created_at
+        upload = command.upload
+        now = upload.created_at
+        before = [upload_in(connection, id) for id in parts]
+        own = sum(_counted(part) for part in before if part is not None and part.owner == upload.owner)
         connection.execute(QUERIES["join_uploads"], {"ids": ids, "now": now, "until": now + REMEMBERED})
-        _insert(connection, command.upload)
+        _insert(connection, upload)
         store_file(connection, command.file, now)
+        _check_growth(connection, command.beside.quota, upload.owner, command.file.size - own)
+        keep_beside(connection, command.beside)
         return True
 
     return {
@@ -78,9 +102,27 @@ def handlers(store_file: StoreFile) -> dict[type, Callable[[apsw.Connection, Any
     }
 
 
+def upload_in(connection: apsw.Connection, id: str) -> Upload | None:
+    """Return an upload as its row says."""
+    rows = connection.execute(QUERIES["upload"], {"id": id}).fetchall()
+    return upload_of(rows[0]) if rows else None
+
+
+def _counted(upload: Upload) -> int:
+    """Return how many bytes an open upload counts with; the triggers of `usage` count the same."""
+    return upload.offset if upload.length is None else upload.length
+
+
+def _check_growth(
+    connection: apsw.Connection, quota: Quota | None, owner: str | None, bytes: int, files: int = 0
+) -> None:
+    if quota is not None and (bytes > 0 or files > 0):
+        check_growth(connection, quota, owner, Usage(bytes=bytes, files=files))
+
+
 def _insert(connection: apsw.Connection, upload: Upload) -> None:
     row = msgspec.structs.asdict(upload)
-    del row["writer"]
+    del row["writer"], row["verdict"]
     connection.execute(QUERIES["insert_upload"], row | {"digests": msgspec.json.encode(upload.digests).decode()})
 
 
@@ -89,6 +131,7 @@ def _fence(connection: apsw.Connection, command: commands.FenceUpload) -> bool:
 
 
 def _advance(connection: apsw.Connection, command: commands.AdvanceUpload) -> bool:
+    before = upload_in(connection, command.id)
     connection.execute(
         QUERIES["advance_upload"],
         {
@@ -101,7 +144,12 @@ def _advance(connection: apsw.Connection, command: commands.AdvanceUpload) -> bo
             "expires_at": command.expires_at,
         },
     )
-    return connection.changes() == 1
+    if before is None or connection.changes() != 1:
+        return False
+    if before.length is None:
+        length = command.offset if command.length is None else command.length
+        _check_growth(connection, command.quota, before.owner, length - _counted(before))
+    return True
 
 
 def _end(connection: apsw.Connection, command: commands.EndUpload) -> bool | None:
