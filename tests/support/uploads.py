@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from blake3 import blake3
 
 from afterwards.server import HttpProtocol
@@ -70,3 +71,10 @@ def upload_server(data: Path, *, ours: bool, app: Any = None, **settings: Any) -
     with serving(site, **options) as port:
         yield UploadServer(site, port, ours=ours)
     site.close()
+
+
+@pytest.fixture(params=["uvicorn", "ours"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[UploadServer]:
+    """A server that takes uploads: uvicorn with its own protocol, and with ours."""
+    with upload_server(tmp_path / "data", ours=request.param == "ours") as running:
+        yield running
