@@ -20,8 +20,10 @@ demo: install ## kill a server with tasks in the middle of their work, start it 
 serve: install ## serve the example program on 127.0.0.1
 	@$(BIN)/afterwards run examples.server:app
 
+PYTHONS := test-python-11 test-python-12 test-python-13 test-python-14
+
 test: dev ## run every test, on each Python and each FastAPI that counts
-	@$(BIN)/python tools/beside.py test-oldest test-pythons test-main
+	@$(BIN)/python tools/beside.py test-oldest $(PYTHONS) test-main
 
 test-main: dev ## run every test on one Python with the newest FastAPI; ARGS="-k name" passes on
 	@$(BIN)/python -m pytest $(ARGS)
@@ -30,8 +32,11 @@ test-oldest: ## run the tests that meet FastAPI with the oldest versions allowed
 	@tools/environment .venv-oldest oldest
 	@.venv-oldest/bin/python -m pytest -m "fastapi and not torture" $(ARGS)
 
-test-pythons: dev ## run all but the crash tests on every other Python 3.11 to 3.14 found here
-	@tools/test-pythons $(ARGS)
+test-pythons: dev ## run all but the slowest tests on every other Python 3.11 to 3.14 found here
+	@$(BIN)/python tools/beside.py $(PYTHONS)
+
+test-python-%: dev
+	@tools/test-python $* $(ARGS)
 
 check: dev ## check format, lint, types and layers
 	@$(BIN)/ruff format --check .
