@@ -23,10 +23,16 @@ serve: install ## serve the example program on 127.0.0.1
 PYTHONS := test-python-11 test-python-12 test-python-13 test-python-14
 
 test: dev ## run every test, on each Python and each FastAPI that counts
-	@$(BIN)/python tools/beside.py test-oldest $(PYTHONS) test-main
+	@$(BIN)/python tools/beside.py test-oldest $(PYTHONS) test-processes test-here
 
 test-main: dev ## run every test on one Python with the newest FastAPI; ARGS="-k name" passes on
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-processes: dev
+	@$(BIN)/python -m pytest -m "(claims or cli or clients or crash) and not torture" $(ARGS)
+
+test-here: dev
+	@$(BIN)/python -m pytest -m "not (claims or cli or clients or crash or torture)" $(ARGS)
 
 test-oldest: ## run the tests that meet FastAPI with the oldest versions allowed
 	@tools/environment .venv-oldest oldest

@@ -23,3 +23,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for marker in MARKERS.get(item.path.relative_to(HERE).parts[0], ()):
             item.add_marker(marker)
+        if item.path.name.startswith("test_scenarios_"):
+            item.add_marker("scenarios")
