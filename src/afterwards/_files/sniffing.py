@@ -187,10 +187,10 @@ def _table() -> tuple[tuple[int, dict[bytes, list[_Row]]], ...]:
 
     Loading them takes some 15 ms, so it waits until they are needed; looking one by one would take 0.3 ms a file.
     """
-    import puremagic
+    from puremagic.main import magic_header_array  # `puremagic` itself shows it in 1.x only
 
     table: dict[int, dict[bytes, list[_Row]]] = {}
-    for row in puremagic.magic_header_array:
+    for row in magic_header_array:
         mark = bytes(row.byte_match)
         if not row.mime_type or "/" not in row.mime_type or len(mark) < _LEAST or row.offset < 0:
             continue
