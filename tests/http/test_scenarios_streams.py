@@ -286,10 +286,9 @@ def test_a_websockets_tasks_are_stored_when_added_and_run(site: Site):
         until(lambda: work.journal == ["first"])  # the session goes on meanwhile
         websocket.send_text("go")
         assert websocket.receive_json() == [list(FIRST), list(SECOND)]
+        until(lambda: work.journal == ["first", "second"])  # before the program stops
 
-    site_states = [row.state for row in site.rows()]
-    assert len(site_states) == 2
-    until(lambda: work.journal == ["first", "second"])
+    assert len(site.rows()) == 2
 
 
 def test_a_websockets_dependencies_too(site: Site):
