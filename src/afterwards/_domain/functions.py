@@ -295,3 +295,9 @@ def _is_found_as(stem: str, file: str) -> bool:
         return spec is not None and all(os.path.samefile(found, file) for found in (spec.origin or "", imported or ""))
     except OSError:
         return False  # one of them is not a file
+
+
+def is_async(function: Callable[..., object]) -> bool:
+    """Tell whether calling it gives a coroutine; an object's `__call__` may, too."""
+    call = getattr(function, "__call__", None)  # noqa: B004 - not whether there is one: which one it is
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

@@ -4,13 +4,12 @@ A function gets in when it is handed to `add_task`, or at start-up when its sign
 leads to something importable. Rows of other names wait for a program that has them.
 """
 
-import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from afterwards._domain.functions import name_of, resolve
+from afterwards._domain.functions import is_async, name_of, resolve
 from afterwards._domain.options import TaskOptions, named, options_of
 from afterwards._domain.signing import Signer
 from afterwards._engine.lanes import Lane
@@ -141,7 +140,7 @@ class Registry:
             name=name or options.name or name_of(function),
             function=function,
             options=options,
-            lane=Lane.LOOP if _is_async(function) else Lane.THREAD,
+            lane=Lane.LOOP if is_async(function) else Lane.THREAD,
         )
         with self._lock:
             self._by_function[function] = known
@@ -150,8 +149,3 @@ class Registry:
             for lane in Lane:
                 self._names[lane] = tuple(each.name for each in self._by_name.values() if each.lane is lane)
         return known
-
-
-def _is_async(function: Function) -> bool:
-    """Tell whether calling it gives a coroutine; an object's `__call__` may, too."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004

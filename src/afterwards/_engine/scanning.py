@@ -6,7 +6,6 @@ file `clean`; one that raises, times out, dies or cannot tell leaves it held and
 Whoever opens a file for a task asks `check_verdict`, so that no way around the order leads to an unscanned file.
 """
 
-import inspect
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 
 from afterwards._domain.attempts import Backoff
 from afterwards._domain.files import Verdict
+from afterwards._domain.functions import is_async
 from afterwards._domain.options import ATTRIBUTE, PLAIN_CALL, TaskOptions
 from afterwards._engine.engine import Engine
 from afterwards._engine.intake import Draft, Intake
@@ -71,8 +71,7 @@ class Scanning:
         self._intake = intake
         self._scan = scan
         self._open = open
-        is_async = inspect.iscoroutinefunction(scan) or inspect.iscoroutinefunction(getattr(scan, "__call__", None))  # noqa: B004
-        self._task = self._make_async() if is_async else self._make_plain()
+        self._task = self._make_async() if is_async(scan) else self._make_plain()
         engine.registry.of(self._task)
 
     def hold(self, files: Sequence[Scanned]) -> Draft | None:

@@ -1,10 +1,10 @@
 """Where one attempt works, and how what it made is published: all of it under final names, or none.
 
-`root/work/OWNER/TASK-ATTEMPT-RANDOM` has the folder that the task's code is given and, apart from it, files it asked
-the paths of. Everything in there goes when the attempt ends; after a kill, when OWNER, the process's id in the store,
-is known to be dead. What a path names is published only if it is a plain file below that folder, reached without a
-link; it is moved, or copied where something else still has the same file. No name that user code chooses becomes part
-of a path.
+`work/OWNER/TASK-ATTEMPT-RANDOM` in the data directory has the folder that the task's code is given and, apart from
+it, files it asked the paths of. Everything in there goes when the attempt ends; after a kill, when OWNER, the
+process's id in the store, is known to be dead. What a path names is published only if it is a plain file below that
+folder, reached without a link; it is moved, or copied where something else still has the same file. No name that user
+code chooses becomes part of a path.
 """
 
 import errno
@@ -45,7 +45,7 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,16}\Z")
 
 _COPIES = (Copied, OutputFile)
 
-O = TypeVar("O", bound=OutputFile)  # noqa: E741 - an output
+Output = TypeVar("Output", bound=OutputFile)
 
 
 def is_file(value: object) -> bool:
@@ -101,7 +101,7 @@ class Workspace:
         with self._lock:
             return self._make() / "work"
 
-    def write(self, make: Callable[[Staging, Memory], O], *, keep: bool = True) -> O:
+    def write(self, make: Callable[[Staging, Memory], Output], *, keep: bool = True) -> Output:
         """Begin an output; it is published with the others if `keep`.
 
         Raises:

@@ -68,7 +68,7 @@ class Exchange:
             vars(self.cycle).pop("receive", None)
 
     def step_between(self) -> None:
-        """Stand between the application and uvicorn for this request."""
+        """Stand between the application and uvicorn for this request, by attributes of its own cycle only."""
         self.cycle.receive = self.receive  # type: ignore[method-assign]
         self.cycle.send = self.send  # type: ignore[method-assign]
 

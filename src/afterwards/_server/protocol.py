@@ -51,6 +51,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
     ) -> None:
         self._http = http = Connection(config, server_state, app_state, _loop)
         http.settings = self
+        # The transport calls these by name: bound here, each call goes straight to the connection.
         self.connection_lost = http.connection_lost  # type: ignore[method-assign]
         self.eof_received = http.eof_received  # type: ignore[method-assign]
         self.pause_writing = http.pause_writing  # type: ignore[method-assign]
@@ -58,7 +59,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._view = _buffers.small
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._http.connection_made(transport)  # type: ignore[arg-type]
+        self._http.connection_made(transport)  # type: ignore[arg-type]  # uvicorn's wants the kind that servers have
 
     def get_buffer(self, sizehint: int) -> memoryview:
         self._view = _buffers.large if self._http.is_reading else _buffers.small
@@ -96,7 +97,7 @@ class Connection(HttpToolsProtocol):
 
     # -- what the transport calls
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
         self._offers = not is_ssl(transport) and transport.get_extra_info("socket") is not None
         self._await_head()

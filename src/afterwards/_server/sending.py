@@ -22,7 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from afterwards._domain.pace import Pace
 from afterwards._domain.ranges import Span
 from afterwards._files.outgoing import Handover, Outgoing, Piece
+from afterwards._server.lending import on_thread
 from afterwards.errors import DamagedFile
 
 if TYPE_CHECKING:
@@ -243,22 +244,8 @@ async def _room(sending: Sending, pace: Pace, waited: float) -> bool:
 
 
 async def _on_thread(sending: Sending) -> Outcome:
-    """Run it on a thread and wait for that, even when cancelled: the thread must be done with the socket."""
-    loop = asyncio.get_running_loop()
-    done = asyncio.Event()
-    _waiting.add(1)
-    future: Future[Outcome] = _threads.submit(sending.run)
-    future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
-    cancelled: asyncio.CancelledError | None = None
-    while not done.is_set():
-        try:
-            await done.wait()
-        except asyncio.CancelledError as error:
-            cancelled = error
-            sending.abandoned = True
-    if cancelled is not None:
-        raise cancelled
-    return future.result()
+    _waiting.add(1)  # until it has one
+    return await on_thread(_threads, sending)
 
 
 def _unacknowledged(target: socket.socket) -> int:

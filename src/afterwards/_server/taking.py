@@ -11,11 +11,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from afterwards._domain.pace import Pace
+from afterwards._server.lending import on_thread
 from afterwards.errors import BodyTooSlow, ClientLeft, TakenOver
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ class _Reading:
 async def _until_end(reading: _Reading, pace: Pace, stop: threading.Event | None) -> Outcome:
     """Run it on threads, waiting for data in between without one."""
     loop = asyncio.get_running_loop()
-    while (outcome := await _on_thread(reading)) is Outcome.IDLE:
+    while (outcome := await on_thread(_threads, reading)) is Outcome.IDLE:
         readable = asyncio.Event()
         loop.add_reader(reading.fileno(), readable.set)
         begin = loop.time()
@@ -212,21 +213,3 @@ async def _until_end(reading: _Reading, pace: Pace, stop: threading.Event | None
             loop.remove_reader(reading.fileno())
             reading.waited += loop.time() - begin
     return outcome
-
-
-async def _on_thread(reading: _Reading) -> Outcome:
-    """Run it on a thread and wait for that, even when cancelled: the thread must be done with the socket."""
-    loop = asyncio.get_running_loop()
-    done = asyncio.Event()
-    future: Future[Outcome] = _threads.submit(reading.run)
-    future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
-    cancelled: asyncio.CancelledError | None = None
-    while not done.is_set():
-        try:
-            await done.wait()
-        except asyncio.CancelledError as error:
-            cancelled = error
-            reading.abandoned = True
-    if cancelled is not None:
-        raise cancelled
-    return future.result()

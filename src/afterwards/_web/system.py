@@ -35,7 +35,7 @@ from afterwards._web.admitting import Admitting
 from afterwards._web.artifacts import taken
 from afterwards._web.collecting import Gathering
 from afterwards._web.injection import Handler, Route, collecting
-from afterwards._web.keys import HEADER, Keys
+from afterwards._web.keys import Keys, is_keyed
 from afterwards._web.references import resolved
 from afterwards._web.settings import Uploads
 from afterwards._web.storing import Storing, release
@@ -210,8 +210,8 @@ class System:
         uses = route.uses() or bool(scope["app"].dependency_overrides)
         concerned = self.admitting.concerns(request, route, uses=uses)
         # An endpoint that takes no tasks only queues what its response carries: a key is looked for unless it is a GET.
-        is_keyed = not route.sees_to_keys and _is_keyed(scope)
-        if not uses and not concerned and (scope["method"] == "GET" or not is_keyed):
+        has_key = not route.sees_to_keys and is_keyed(scope)
+        if not uses and not concerned and (scope["method"] == "GET" or not has_key):
             response = await handler(request)
             if response.background is None:
                 return response
@@ -225,7 +225,7 @@ class System:
         try:
             if opened is not None:
                 gathering.admission = await opened.admit()
-            if is_keyed:
+            if has_key:
                 handler = partial(self.keys.answer, handler, route, gathering)
             if fields := route.upload_fields():
                 handler = resolved(handler, fields, self)
@@ -352,11 +352,3 @@ def _as_stored(file: StoredFile, root: Path) -> UploadFile:
     upload = reopen(file, root)
     setattr(upload, STORED_AS, file.id)
     return upload
-
-
-def _is_keyed(scope: Any) -> bool:
-    """Tell whether a request has an idempotency key."""
-    for name, _ in scope["headers"]:  # noqa: SIM110 - a generator would take twice the time
-        if name == HEADER:
-            return True
-    return False

@@ -1,7 +1,6 @@
 """Why a request about an upload is refused: raised and answered by our own routes only.
 
-Programs that use Afterwards never meet these; what they can catch is in `errors.py`, and so is the table with the
-HTTP status of each code.
+Programs that use Afterwards never meet these.
 """
 
 from datetime import UTC, datetime
