@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import TextIO
 
 import pytest
 
@@ -13,17 +14,19 @@ from afterwards._cli.bar import Bar
 def terminal():
     """A real one, and a call that gives what has been drawn on it."""
     ours, theirs = os.openpty()
-    os.set_blocking(ours, False)
     with os.fdopen(theirs, "w") as stream:
-        yield stream, lambda: _read(ours)
+        yield stream, lambda: _drawn(ours, stream)
     os.close(ours)
 
 
-def _read(descriptor: int) -> str:
-    try:
-        return os.read(descriptor, 65_536).decode()
-    except BlockingIOError:
-        return ""
+def _drawn(descriptor: int, stream: TextIO) -> str:
+    """All that was written before this call: a terminal hands over late, so it is read up to a mark."""
+    stream.write("\x04")
+    stream.flush()
+    text = ""
+    while not text.endswith("\x04"):
+        text += os.read(descriptor, 65_536).decode()
+    return text.removesuffix("\x04")
 
 
 def test_what_is_done_within_a_second_draws_nothing(terminal, monkeypatch):
