@@ -197,7 +197,10 @@ def test_libraries_that_take_a_binary_file_take_this_one(staging: Staging):
 def test_a_full_disk_is_told_with_the_numbers(staging: Staging):
     """Not an OSError 28 in a log, but what happened, where, and what to do."""
     file = StagedFile(
-        _HashedFile(os.open("/dev/full", os.O_RDWR)), id=new_id(), path=staging.root / "none", root=staging.root
+        _HashedFile(os.open("/dev/full", os.O_RDWR)),
+        id=new_id(),
+        path=staging.root / "none",
+        root=staging.root,
     )
     file.write(b"x" * 1000)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from afterwards.errors import StorageFull, StorageUnsure, StoreRefused
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+WRITE_BACK = 32 << 20  # bytes between two requests to begin writing
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 

@@ -1,22 +1,22 @@
 """Writes what comes in to a part file, and says how much of it is on stable storage.
 
 The thread that has the bytes writes them; every 64 MiB or second a second thread syncs what has been written, while
-the first goes on, and then tells the offset: nothing is promised before it is on the disk. The writing back begins each
-32 MiB, so that a sync finds little left to do. After an error of the disk nothing more is told, and what was not told
-before is cut off: a second sync of the same bytes may succeed without having written them.
+the first goes on, and then tells the offset: nothing is promised before it is on the disk. After an error of the disk
+nothing more is told, and what was not told before is cut off: a second sync of the same bytes may succeed without
+having written them.
 """
 
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 from afterwards._domain.checksums import Hashes
-from afterwards._files.disk import honest_errors, start_writing_back
+from afterwards._files.disk import honest_errors
 from afterwards._files.parts import Part
-from afterwards._files.staging import WRITE_BACK
-from afterwards.errors import Error
+from afterwards._files.writing import OrderedWriter
+from afterwards.errors import Error, StorageFull
 
 SYNC_BYTES = 64 << 20
 SYNC_SECONDS = 1.0
@@ -45,12 +45,12 @@ class Incoming:
             check: Of the bytes of this request.
             told: Called on a thread of ours with each offset up to which all is on stable storage.
         """
-        self.offset = self.stable = offset
+        self.stable = offset
         self._part = part
+        self._writer = OrderedWriter(part.fd, offset)
         self._hashes = hashes
         self.check = check
         self._told = told
-        self._sent = offset  # the writing back has begun up to here
         self._synced = offset  # a sync has begun up to here
         self._last_sync = time.monotonic()
         self._syncing: Future[None] | None = None
@@ -65,27 +65,29 @@ class Incoming:
         """
         if self._failure is not None:
             raise self._failure
-        view = memoryview(block).cast("B")
-        with honest_errors(f"receiving an upload of which {self.offset:,} bytes had arrived", self._part.root):
-            while view:
-                count = os.pwrite(self._part.fd, view, self.offset)
-                for hashes in (self._hashes, self.check):
-                    if hashes is not None:
-                        hashes.update(view[:count])
-                self.offset += count
-                view = view[count:]
-            if self.offset - self._sent >= WRITE_BACK:
-                start_writing_back(self._part.fd, self._sent, self.offset - self._sent)
-                self._sent = self.offset
+        with self._honest():
+            self._writer.write(block)
+        for hashes in (self._hashes, self.check):
+            if hashes is not None:
+                hashes.update(block)
         self._sync_in_time()
+
+    @property
+    def offset(self) -> int:
+        """Behind the last byte that has come."""
+        return self._writer.end
+
+    def _honest(self) -> AbstractContextManager[None]:
+        return honest_errors(f"receiving an upload of which {self.offset:,} bytes had arrived", self._part.root)
 
     def _sync_in_time(self) -> None:
         now = time.monotonic()
-        due = self.offset - self._synced >= SYNC_BYTES or now - self._last_sync >= SYNC_SECONDS
+        written = self._writer.written
+        due = written - self._synced >= SYNC_BYTES or now - self._last_sync >= SYNC_SECONDS
         if self._told is None or not due or (self._syncing is not None and not self._syncing.done()):
             return
-        self._synced, self._last_sync = self.offset, now
-        self._syncing = _syncers.submit(self._sync, self.offset)
+        self._synced, self._last_sync = written, now
+        self._syncing = _syncers.submit(self._sync, written)
 
     def _sync(self, offset: int) -> None:
         try:
@@ -102,14 +104,35 @@ class Incoming:
         """Bring all that has come onto stable storage; return the offset behind it. Blocks.
 
         Raises:
-            StorageFull, StorageUnsure: The disk failed; the part file ends at the last offset that was told.
+            StorageFull: There was no room for all of it; what fitted is there.
+            StorageUnsure: The disk failed; the part file ends at the last offset that was told.
         """
-        if self._syncing is not None:
-            self._syncing.result()
+        full = None
+        if self._failure is None and not self._writer.failed:
+            try:
+                with self._honest():
+                    self._writer.settle()
+            except StorageFull as error:
+                full = error
+            except Error as error:
+                self._failure = error
+        self._wait()
         if self._failure is None and self.stable < self.offset:
             self._told = None
             self._sync(self.offset)
         if self._failure is not None:
+            self.give_up()
             self._part.cut(self.stable)
             raise self._failure
+        if full is not None:
+            raise full
         return self.stable
+
+    def give_up(self) -> None:
+        """Write nothing more. Blocks; afterwards the part file is the caller's to cut or to remove."""
+        self._writer.give_up()
+        self._wait()
+
+    def _wait(self) -> None:
+        if self._syncing is not None:
+            self._syncing.result()

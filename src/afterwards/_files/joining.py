@@ -8,9 +8,8 @@ import errno
 import os
 import sys
 
-from afterwards._files.disk import honest_errors, start_writing_back
+from afterwards._files.disk import WRITE_BACK, honest_errors, start_writing_back
 from afterwards._files.parts import CHUNK, Part
-from afterwards._files.staging import WRITE_BACK
 
 _UNABLE = (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.EPERM)
 

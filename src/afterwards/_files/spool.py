@@ -93,9 +93,13 @@ class Spool(io.BufferedIOBase):
         if isinstance(small, io.BytesIO):
             content = small.getbuffer()
             staged = self._staging.open(self.id)
-            with honest_errors(f"writing a file of {len(content):,} bytes", self._staging.root):
-                staged.write(content)
-                staged.seek(small.tell())
+            try:
+                with honest_errors(f"writing a file of {len(content):,} bytes", self._staging.root):
+                    staged.write(content)
+                    staged.seek(small.tell())
+            except BaseException:
+                staged.close()
+                raise
             self._staged = staged
             self._forget_small()
 

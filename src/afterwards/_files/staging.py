@@ -13,11 +13,11 @@ from typing import Any
 from blake3 import blake3
 
 from afterwards._domain.ids import is_id, new_id
-from afterwards._files.disk import DISK, honest_errors, start_writing_back
+from afterwards._files.disk import DISK, honest_errors
+from afterwards._files.writing import OrderedWriter
 
 INLINE_BYTES = 262_144  # a file up to this size lives in its row: one sync for both
 BUFFER = 65_536  # of one open file
-WRITE_BACK = 32 << 20  # bytes between two requests to begin writing
 CHUNK = 1 << 20  # bytes at a time where a file is read as a whole
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -54,37 +54,76 @@ class Staging:
     def adopt(self, path: Path, *, id: str, size: int | None = None, digest: str = "") -> "StagedFile":
         """Open a file again that was closed or moved here, with its size and digest if they are known."""
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        staged = StagedFile(_HashedFile(fd), id=id, path=path, root=self.root)
+        staged = StagedFile(_HashedFile(fd, new=False), id=id, path=path, root=self.root)
         if size is not None:
             staged.size, staged.digest, staged._sealed = size, digest, True
         return staged
 
 
 class _HashedFile(io.FileIO):
-    """Hashes what is written as long as it is written in order, and begins the writing to disk early."""
+    """Hashes what is written as long as it is written in order, which `OrderedWriter` then does for it.
 
-    def __init__(self, fd: int) -> None:
+    Whatever else is done to it first ends the writing in order; so does asking for its descriptor.
+    """
+
+    def __init__(self, fd: int, *, new: bool = True) -> None:
         super().__init__(fd, "rb+")
         self._hash = blake3()
         self._hashed = 0  # the hash covers the file up to here
-        self._sent = 0  # the writing to disk has begun up to here
         self._in_order = True
+        self._writer = OrderedWriter(fd) if new else None  # our own position is behind while there is one
 
     def write(self, data: Any, /) -> int:
-        at = self.tell()
+        if self._writer is not None:
+            self._writer.write(data)
+            self._hash.update(data)
+            self._hashed += len(data)
+            return len(data)
+        at = super().tell()
         count = super().write(data) or 0
         if self._in_order and at == self._hashed:
             self._hash.update(data if count == len(data) else memoryview(data)[:count])
             self._hashed += count
         else:
             self._in_order = False
-        end = at + count
-        if end - self._sent >= WRITE_BACK:
-            start_writing_back(self.fileno(), self._sent, end - self._sent)
-            self._sent = end
         return count
 
+    def tell(self) -> int:
+        return super().tell() if self._writer is None else self._writer.end
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        if self._writer is not None:
+            if (offset, whence) in ((self._writer.end, os.SEEK_SET), (0, os.SEEK_CUR)):
+                return self._writer.end
+            self._settle()
+        return super().seek(offset, whence)
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        self._settle()
+        return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        self._settle()
+        return super().readall()
+
+    def fileno(self) -> int:
+        self._settle()
+        return super().fileno()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.give_up()
+        super().close()
+
+    def _settle(self) -> None:
+        """End the writing in order: all is in the file, and our position behind it."""
+        if self._writer is not None:
+            self._writer.settle()
+            at, self._writer = self._writer.end, None
+            super().seek(at)
+
     def truncate(self, size: int | None = None, /) -> int:
+        self._settle()
         size = super().truncate(size)
         if size == 0:
             self._hash, self._hashed, self._in_order = blake3(), 0, True
@@ -149,9 +188,9 @@ class StagedFile(io.BufferedRandom):
         if not self._sealed:
             with honest_errors(f"writing a file of {self.tell():,} bytes", self.root):
                 self.flush()
-                self._sealed = True
                 self.size = os.fstat(self.fileno()).st_size
                 self.digest = self._file.digest(self.size)
+                self._sealed = True
         return self
 
     def hold(self) -> None:

@@ -185,6 +185,8 @@ class Appending:
             held.part = None
             holding.later(_abandon, incoming, part, check is not None)
             raise
+        if isinstance(failure, TypeRefused | BodyTooLarge):
+            await holding.on_thread(incoming.give_up)
         if isinstance(failure, TypeRefused):
             await holding.fail(upload)
             raise failure
@@ -349,11 +351,13 @@ def _end(incoming: Incoming, part: Part, failure: Error | None, checks: tuple[Ch
         return incoming.end()
     try:
         if failure is not None or incoming.check is None:
+            incoming.give_up()
             part.cut(start)  # nobody can tell whether these bytes are right
             return start
         compare(incoming.check, checks, start)
         return incoming.end()
     except Error:
+        incoming.give_up()
         part.cut(start)
         part.end_check()
         raise
@@ -361,7 +365,9 @@ def _end(incoming: Incoming, part: Part, failure: Error | None, checks: tuple[Ch
 
 def _abandon(incoming: Incoming, part: Part, checked: bool) -> None:
     try:
-        if not checked:
+        if checked:
+            incoming.give_up()
+        else:
             incoming.end()
     except Error as error:
         log.error("what had come of an upload could not be stored: %s", error)
