@@ -31,7 +31,7 @@ from afterwards._files.stored import path_of
 from afterwards._store.sqlite.snapshot import reading_snapshot
 from afterwards.errors import BackupRefused, StorageFull
 
-_OURS = ("afterwards.db", "afterwards.db-wal", "afterwards.db-shm", "afterwards.db-journal", "key", "files")
+_OURS = ("afterwards.db", "afterwards.db-wal", "afterwards.db-shm", "afterwards.db-journal", "key", "files", "packs")
 _SPARED = ("lost+found",)
 _COPYING, _SETTING_ASIDE = "copying", "setting aside"
 SHOWN = 5  # files that a refusal names

@@ -472,6 +472,10 @@ CREATE TRIGGER upload_uncounted AFTER DELETE ON upload WHEN old.state = 'open' B
     UPDATE usage SET bytes = bytes - coalesce(old.length, old.offset), files = files - 1 WHERE owner = '' OR owner = old.owner;
     DELETE FROM usage WHERE owner = old.owner AND owner <> '' AND files = 0;
 END;
+-- Where the bytes of a small file are that is neither in its row nor a file of its own: see _files/packs.py.
+ALTER TABLE file ADD COLUMN pack INTEGER CHECK (pack IS NULL OR content IS NULL);
+ALTER TABLE file ADD COLUMN pack_at INTEGER CHECK ((pack_at IS NULL) = (pack IS NULL));
+CREATE INDEX file_pack ON file (pack) WHERE pack IS NOT NULL;
 
 -- Rows as that release left them.
 INSERT INTO worker VALUES ('gone', 'h', 1, 'b', 'main:app', '/srv', 1, 1, NULL);
@@ -489,4 +493,4 @@ INSERT INTO attempt VALUES (1, 1, 'gone', 't', 'succeeded', 2, 3, NULL), (2, 1, 
 INSERT INTO file (id, name, size, headers, digest, content, created_at) VALUES ('file0', 'n', 1, '[]', 'd', x'00', 1);
 INSERT INTO task_file (task, file) VALUES (1, 1);
 PRAGMA application_id = 1097233527;
-PRAGMA user_version = 5;
+PRAGMA user_version = 6;

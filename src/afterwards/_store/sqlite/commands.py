@@ -20,6 +20,7 @@ from afterwards._store import contract, upkeep, upload_commands
 from afterwards._store.contract import Command
 from afterwards._store.keys import KeepAnswer
 from afterwards._store.sqlite import keys, uploads
+from afterwards._store.sqlite.packing import Packed
 from afterwards._store.sqlite.quotas import check_quota
 from afterwards._store.sqlite.sql import QUERIES
 from afterwards.errors import LeaseLost, UnknownFile
@@ -222,6 +223,8 @@ def _file_row(file: contract.Stored, created_at: int) -> dict[str, Any]:
         "headers": _json(file.headers),
         "digest": file.digest,
         "content": file.content,
+        "pack": file.pack if isinstance(file, Packed) else None,
+        "pack_at": file.at if isinstance(file, Packed) else None,
         "created_at": created_at,
         "kind": file.kind,
         "type": file.type,

@@ -21,6 +21,7 @@ from afterwards._domain.ids import is_id
 from afterwards._domain.signing import Signer
 from afterwards._domain.tasks import FINAL, Failure, TaskState
 from afterwards._domain.values import to_plain
+from afterwards._files.packs import read
 from afterwards._store.sqlite.connection import Database
 from afterwards._store.sqlite.schema import APPLICATION_ID
 from afterwards._store.sqlite.sql import MIGRATIONS, QUERIES
@@ -52,8 +53,9 @@ class CheckedFile:
 class Inspection:
     """One look at a database."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, root: Path) -> None:
         self._connection = connection
+        self._root = root
         self.tasks = 0  # seen so far
         self.events = 0
 
@@ -156,7 +158,9 @@ class Inspection:
     def files(self, found: Callable[[Finding], None]) -> Iterator[tuple[CheckedFile, float]]:
         """Check the rows of files, and hand on each with the part of them that is done."""
         last = max(1, self.extent()[1])
-        for seq, id, name, size, headers, digest, content, uses, links in self._pages("check_files"):
+        for seq, id, name, size, headers, digest, content, pack, at, uses, links in self._pages("check_files"):
+            if pack is not None:
+                content = read(self._root, (pack, at), size)
             subject = f"file {id}"
             if not is_id(id) or not isinstance(digest, str) or not _DIGEST.fullmatch(digest) or not _reads(headers):
                 found(
@@ -230,7 +234,7 @@ def inspecting(path: Path, found: Callable[[Finding], None]) -> Iterator[Inspect
         yield None
         return
     try:
-        yield Inspection(connection)
+        yield Inspection(connection, path.parent)
     finally:
         connection.close()
 

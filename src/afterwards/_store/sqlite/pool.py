@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -33,6 +34,11 @@ class Pool:
         self._versions: apsw.Connection | None = database.open(readonly=True)
         self._process = os.getpid()
         self._life = 0  # how often all connections were exchanged
+
+    @property
+    def root(self) -> Path:
+        """The data directory."""
+        return self._database.path.parent
 
     def rows(self, query: str, values: dict[str, Any]) -> list[Any]:
         """Return all rows of a query, in one read transaction.

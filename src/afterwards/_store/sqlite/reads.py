@@ -19,6 +19,7 @@ from afterwards._domain.tasks import (
 )
 from afterwards._domain.uploads import Upload
 from afterwards._store.contract import Filter
+from afterwards._store.sqlite.packing import unpack
 from afterwards._store.sqlite.pool import Pool
 from afterwards._store.sqlite.uploads import upload_of
 from afterwards._store.upkeep import Purge
@@ -113,11 +114,17 @@ class Reads:
 
     def file(self, id: str) -> StoredRow | None:
         """Return a file's row, with its content when it is kept there."""
-        rows = self._rows("file", id=id)
-        if not rows:
-            return None
-        *plain, kind, type, owner, kept_until, verdict = rows[0]
-        id, name, size, content_type, headers, digest, content = plain
+        for last in (False, True):
+            rows = self._rows("file", id=id)
+            if not rows:
+                return None
+            *plain, kind, type, owner, kept_until, verdict, pack, at = rows[0]
+            id, name, size, content_type, headers, digest, content = plain
+            if pack is None:
+                break
+            content, whole = unpack(self._pool.root, (pack, at), size, digest)
+            if whole or last:  # else the row may be gone since, and other bytes in its place
+                break
         return StoredRow(
             id=id,
             name=name,

@@ -12,15 +12,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import apsw
+import msgspec
 
+from afterwards._files.packs import Packs
 from afterwards._store.contract import Command
 from afterwards._store.sqlite.commands import apply, one_statement
 from afterwards._store.sqlite.connection import DISK_ERRORS, LOG_LIMIT, Database, Patience, close
 from afterwards._store.sqlite.lineage import Lineage, log_size
+from afterwards._store.sqlite.packing import pack
 from afterwards._store.sqlite.pool import Pool
 from afterwards._store.sqlite.schema import check_owner
 from afterwards._store.sqlite.sql import QUERIES
-from afterwards.errors import BrokenRule, StorageFull, StorageUnsure, StoreBusy, StoreRefused
+from afterwards._store.upkeep import Prune, Purge
+from afterwards.errors import BrokenRule, Error, StorageFull, StorageUnsure, StoreBusy, StoreRefused
 
 log = logging.getLogger("afterwards.store")
 
@@ -41,10 +45,12 @@ class Session:
         self._connection = database.open()
         self._lineage = Lineage(database.path)
         self._identity = self._connection.execute(QUERIES["identity"]).get
+        self._packs = Packs(pool.root, self._used_packs)
 
     def close(self) -> None:
         """Close the connection."""
         close(self._connection)
+        self._packs.close()
 
     def run(self, commands: Sequence[Command]) -> tuple[list[Any], bool]:
         """Carry out commands and return their answers, and whether they left work for a claimer.
@@ -59,6 +65,7 @@ class Session:
         try:
             if not self._lineage.intact():
                 raise StorageUnsure(_replaced(path, "nothing of the last request was stored"))
+            commands = pack(commands, self._packs)
             if not one_statement(commands):
                 connection.execute("BEGIN IMMEDIATE")
             try:
@@ -94,6 +101,9 @@ class Session:
             raise
         if not self._lineage.intact():
             raise StorageUnsure(_replaced(path, "whether the last request was stored is unknown"))
+        self._packs.committed()
+        if any(isinstance(command, Prune | Purge) for command in commands):
+            self._tidy()
         return done
 
     def _each_by_itself(self, commands: Sequence[Command]) -> tuple[list[Any], bool]:
@@ -182,6 +192,15 @@ class Session:
                 self._database.path,
                 log_size(self._database.path) >> 20,
             )
+
+    def _tidy(self) -> None:
+        try:
+            self._packs.tidy()
+        except (Error, OSError) as error:  # what was committed stays committed, and they are looked at again
+            log.warning("packs that nobody needs could not be removed: %s", error)
+
+    def _used_packs(self, packs: Sequence[int]) -> set[int]:
+        return {pack for (pack,) in self._pool.rows("used_packs", {"packs": msgspec.json.encode(list(packs)).decode()})}
 
     def _save_log(self) -> None:
         """Copy a log that has lost its name into the database, through the connection that still has it open.

@@ -15,6 +15,7 @@ from typing import Any
 import apsw
 
 from afterwards._domain.uploads import REMEMBERED
+from afterwards._files.packs import read
 from afterwards._store.sqlite.connection import DISK_ERRORS, Database
 from afterwards._store.sqlite.schema import check_owner
 from afterwards._store.sqlite.sql import MIGRATIONS, QUERIES
@@ -48,9 +49,10 @@ def make_snapshot(source: Path, target: Path, advance: Callable[[float], None]) 
                 while not pages.done:
                     pages.step(PAGES)
                     advance(1 - pages.remaining / max(1, pages.page_count))
-            live.execute("ROLLBACK")  # before the check: a long read would keep the log from being reset
+            live.execute("ROLLBACK")  # before the rest: a long read would keep the log from being reset
             copy.pragma("journal_mode", "delete")
             now = time.time_ns() // 1000
+            _bring_in(copy, source.parent)
             copy.execute(QUERIES["leave_uploads"], {"now": now, "until": now + REMEMBERED})
             found = [said for (said,) in copy.execute("PRAGMA integrity_check") if said != "ok"]
             if found:
@@ -58,6 +60,23 @@ def make_snapshot(source: Path, target: Path, advance: Callable[[float], None]) 
                     f"the database {source} is damaged, so that a backup of it would be too: {found[0]}. "
                     "See `afterwards doctor`, and keep the backups you have."
                 )
+
+
+def _bring_in(copy: apsw.Connection, root: Path) -> None:
+    """Take the bytes of small files into their rows, so that the copy needs no packs.
+
+    Whoever makes it holds them. Of what is damaged there, the digest in the row tells.
+    """
+    after: Any = 0
+    while rows := copy.execute(QUERIES["packed_files"], {"after": after, "limit": ROWS}).fetchall():
+        copy.execute("BEGIN")
+        size: Any
+        number: Any
+        at: Any
+        for after, size, number, at in rows:
+            content = read(root, (number, at), size).ljust(size, b"\0")
+            copy.execute(QUERIES["bring_in_file"], {"seq": after, "content": content})
+        copy.execute("COMMIT")
 
 
 class Snapshot:
