@@ -527,7 +527,7 @@ def test_a_key_can_be_given_to_a_route_of_ours(new_site):
     async def endpoint(request: Request, content: str, fail: bool = False) -> Response:
         keys, fingerprint = site.afterwards._system.keys, content.encode()
         try:
-            async with keys.answered(request, fingerprint) as (slot, replayed):
+            async with keys.answered(request, lambda: fingerprint) as (slot, replayed):
                 if replayed is not None:
                     return replayed
                 made.append(1)

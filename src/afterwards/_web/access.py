@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import Depends, params
@@ -149,9 +150,14 @@ def is_local(request: Request) -> bool:
     client = request.client
     if client is None or any(name in _FORWARDED or name.startswith("x-forwarded-") for name in request.headers):
         return False
+    return is_loopback(client.host)
+
+
+@lru_cache(1_000)
+def is_loopback(address: str) -> bool:
+    """Tell whether an address, not a name, is this machine's own."""
     try:
-        address = ipaddress.ip_address(client.host)
+        found = ipaddress.ip_address(address)
     except ValueError:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback

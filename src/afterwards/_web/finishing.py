@@ -108,7 +108,7 @@ class Finishing:
         self._stored(beside)
         return done
 
-    async def join(self, upload: Upload, ids: Sequence[str], keep: Keep) -> Upload:
+    async def join(self, upload: Upload, ids: Sequence[str], keep: Keep | None) -> Upload:
         """Make one upload of others, in this order; they end with that.
 
         Raises:

@@ -11,7 +11,7 @@ Routes of ours that store something else use `Keys.answered`.
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +102,11 @@ class Slot:
         self._held = bool(id) and found is None
         self.body: _Body | None = None  # where the fingerprint is known when the body has come whole
         self.fingerprint: bytes | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the key waits for this request's answer."""
+        return self._held
 
     @property
     def is_answered(self) -> bool:
@@ -234,11 +239,11 @@ class Keys:
 
     @asynccontextmanager
     async def answered(
-        self, request: Request, fingerprint: bytes, owner: str | None = None
+        self, request: Request, fingerprint: Callable[[], bytes], owner: str | None = None
     ) -> AsyncIterator[tuple[Slot, Response | None]]:
         """Look after the key of a request to a route of ours, and do nothing for one without.
 
-            async with keys.answered(request, fingerprint("POST", path, metadata)) as (slot, replayed):
+            async with keys.answered(request, lambda: fingerprint("POST", path, metadata)) as (slot, replayed):
                 if replayed is not None:
                     return replayed
                 response = ...
@@ -250,17 +255,20 @@ class Keys:
 
         Args:
             request: The request.
-            fingerprint: What makes it this request; see `_domain/keys.py`.
+            fingerprint: Returns what makes it this request; see `_domain/keys.py`.
             owner: Whose it is, where that is known.
 
         Raises:
             InvalidKey, KeyInUse, KeyReused: To be answered as problems.
             StorageFull, StorageUnsure, StoreBusy, Stopped: The key could not be taken.
         """
-        slot = await self.take(request.scope, owner) if is_keyed(request.scope) else Slot(self, b"", "")
-        slot.fingerprint = fingerprint
+        if not is_keyed(request.scope):
+            yield Slot(self, b"", ""), None
+            return
+        slot = await self.take(request.scope, owner)
+        slot.fingerprint = fingerprint()
         try:
-            yield slot, slot.replay(fingerprint) if slot.is_answered else None
+            yield slot, slot.replay(slot.fingerprint) if slot.is_answered else None
         finally:
             await slot.leave()
 

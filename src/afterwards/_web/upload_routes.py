@@ -93,7 +93,7 @@ class UploadRoutes:
         request, system = asked.request, self._system
         wanted = requests.creation(request)
         owner = owner_of(request)
-        async with system.keys.answered(request, requests.fingerprint_of(request), owner) as (slot, replayed):
+        async with system.keys.answered(request, lambda: requests.fingerprint_of(request), owner) as (slot, replayed):
             if replayed is not None:
                 return replayed
             door = system.upload_door
@@ -123,8 +123,10 @@ class UploadRoutes:
         )
         location = f"{self._base(request)}/uploads/{upload.id}"
 
-        async def keep(upload: Upload) -> KeepAnswer | None:
+        async def kept(upload: Upload) -> KeepAnswer | None:
             return await slot.part(self._created(upload, wanted, location, asked))
+
+        keep = kept if slot.is_held else None
 
         if wanted.parts:
             done = await uploading.join(upload, list(wanted.parts), keep)

@@ -10,7 +10,6 @@ decides about the limits.
 """
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from starlette.requests import Request
 from afterwards._domain.limits import Quota
 from afterwards._domain.uploads import Upload
 from afterwards._engine.ledger import Holding, Ledger
-from afterwards._web.access import VARIABLE, Access, Credentials, is_local
+from afterwards._web.access import VARIABLE, Access, Credentials, is_local, is_loopback
 from afterwards._web.admission import DISK_LOOK, Admission, clear_owner, shown
 from afterwards._web.settings import Uploads
 from afterwards.errors import StorageFull, UploadTooLarge
@@ -253,16 +252,8 @@ def _creation_guard(allow: Any, access: Access) -> Any:
 
 def _is_ours(request: Request) -> bool:
     """Tell whether a request came from this machine, and not from a page of another site in a browser on it."""
-    if not is_local(request) or not _is_loopback(urlsplit(f"//{request.headers.get('host', '')}").hostname):
+    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    if not is_local(request) or not (host == "localhost" or is_loopback(host)):
         return False  # a name that leads here for the moment (DNS rebinding) is not ours
     origin = request.headers.get("origin")
     return origin is None or urlsplit(origin).netloc == request.headers.get("host")
-
-
-def _is_loopback(host: str | None) -> bool:
-    if host is None or host == "localhost":
-        return host is not None
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -77,7 +77,7 @@ class Uploading:
         await ask(self._system.store, CreateUpload(upload=upload, beside=beside))
         return upload
 
-    async def create_whole(self, upload: Upload, request: Request, body: Body, keep: Keep) -> Upload | None:
+    async def create_whole(self, upload: Upload, request: Request, body: Body, keep: Keep | None) -> Upload | None:
         """Store an upload that comes whole with this request; None, and nothing is read, where it is not small.
 
         Nobody knows its id before it is stored, so nothing is kept of one that does not come whole.
@@ -100,7 +100,7 @@ class Uploading:
         """Add the body of a request to an upload; see `Appending.append`."""
         return await self._appending.append(upload, request, body)
 
-    async def join(self, upload: Upload, ids: list[str], keep: Keep) -> Upload:
+    async def join(self, upload: Upload, ids: list[str], keep: Keep | None) -> Upload:
         """Make one upload of others; see `Finishing.join`."""
         return await self._finishing.join(upload, ids, keep)
 
