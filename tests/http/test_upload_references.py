@@ -52,6 +52,11 @@ def server(request, tmp_path):
         def maybe(tasks: afterwards.BackgroundTasks, file: UploadFile | None = None):
             return None if file is None else file.size
 
+        @app.post("/late")
+        def late(file: UploadFile, gone: Annotated[str, Form()], tasks: afterwards.BackgroundTasks):
+            tasks.add_task(read_file, file)
+            assert running.ask("DELETE", f"/afterwards/uploads/{gone}").status == 204
+
         yield running
 
 
@@ -159,3 +164,18 @@ def test_the_file_is_read_from_where_it_was_stored(server):
     id = finished(server, os.urandom(500_000))
     post(server, "/one", [("file", id)], multipart=True)
     assert not part_path(id, server.site.data).exists()
+
+
+@pytest.mark.parametrize("size", [10, 500_000])
+def test_an_upload_that_is_deleted_before_its_task_is_stored_is_refused_and_stays_deleted(server, size):
+    """Its row must not come back without its bytes: whoever deleted it was told that it is gone."""
+    id = finished(server, os.urandom(size))
+
+    answer = post(server, "/late", [("file", id), ("gone", id)], multipart=True)
+
+    assert answer.status == 410
+    assert id in answer.body.decode()
+    assert server.site.rows() == []
+    assert server.site.reads.file(id) is None
+    assert server.site.files() == []
+    assert server.ask("GET", f"/afterwards/files/{id}").status == 404

@@ -287,8 +287,8 @@ class Store(Protocol):
     def submit(self, command: Command, reply: Reply) -> None:
         """Hand over a command from any thread; its answer is delivered when it is on stable storage.
 
-        Delivered exceptions: LeaseLost, KeyLost, QuotaExceeded, BrokenRule, StorageFull, StorageUnsure, StoreBusy,
-        Stopped.
+        Delivered exceptions: LeaseLost, KeyLost, QuotaExceeded, CommandRefused, StorageFull, StorageUnsure,
+        StoreBusy, Stopped.
         """
         ...
 
@@ -352,7 +352,7 @@ class Store(Protocol):
         ...
 
     def known_files(self, ids: Sequence[str]) -> set[str]:
-        """Return which of these files have a row."""
+        """Return which of these files have a row, or belong to an upload that is open."""
         ...
 
     def purgeable(self, wanted: Purge) -> tuple[int, int, int]:

@@ -15,6 +15,8 @@ import msgspec
 from afterwards._domain.checksums import Hashes, as_text
 from afterwards._domain.files import FileKind, Verdict
 from afterwards._domain.uploads import Upload, UploadState
+from afterwards._files import promises
+from afterwards._files.disk import honest_errors
 from afterwards._files.joining import append
 from afterwards._files.parts import Part, remove_part
 from afterwards._files.sniffing import START, sniff
@@ -131,6 +133,10 @@ class Finishing:
             upload = msgspec.structs.replace(upload, length=sum(parts[id].upload.offset for id in ids))
             system.upload_door.check_size(upload.length, upload.name)
 
+            def forget() -> None:
+                self._clear(upload.id)
+                promises.end([upload.id])
+
             def prepare() -> _Ready:
                 target = Part.open(upload.id, system.root)
                 assert target is not None
@@ -146,10 +152,13 @@ class Finishing:
                     small = target.read_all() if at <= INLINE_BYTES else None
                     ready = self._file(upload, hashes, small, target.read_start(START))
                     if small is None:
+                        with honest_errors("storing joined uploads", system.root):
+                            promises.promise([upload.id], system.root)  # it has no row yet that an open upload has
                         target.store()
                     return ready
                 except BaseException:
                     target.remove()
+                    forget()
                     raise
                 finally:
                     target.close()
@@ -158,8 +167,9 @@ class Finishing:
             upload = _finished(upload, ready)
 
             def clear() -> None:
-                for id in (upload.id, *parts):
+                for id in parts:
                     self._clear(id)
+                forget()
 
             try:
                 beside = await self._beside(upload, keep)
@@ -215,7 +225,7 @@ class Finishing:
         row = system.store.upload(id)
         if row is None or row.state is not UploadState.OPEN:
             remove_part(id, system.root)
-        if row is not None and row.state is not UploadState.FINISHED and not system.store.known_files([id]):
+        if (row is None or row.state is not UploadState.FINISHED) and not system.store.known_files([id]):
             remove([id], system.root)
 
     def _small(self, upload: Upload, content: bytes) -> _Ready:
