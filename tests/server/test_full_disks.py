@@ -1,5 +1,7 @@
 """A disk, or its inodes, full at every step: 507 with a reason, nothing half stored, and on again with new room."""
 
+import base64
+import hashlib
 import os
 import shutil
 import subprocess
@@ -12,10 +14,14 @@ import pytest
 from fastapi import UploadFile
 
 from afterwards import BackgroundTasks, Uploads, progress
+from afterwards._files.parts import Part
+from afterwards.errors import StorageFull
 from support import work
 from support.data import until
 from support.server import serving
 from support.site import Site
+from support.talking import request
+from support.uploads import BODY, TUS, UPLOADS
 
 pytestmark = [
     pytest.mark.fastapi,
@@ -139,6 +145,29 @@ def test_a_disk_without_inodes_refuses_and_goes_on_when_there_are_some(disk):
     site.close()
 
 
+def test_a_checksum_needs_room_for_a_file_and_its_want_is_told(disk):
+    """What says that bytes do not count yet is a file of its own."""
+    content = os.urandom(600_000)
+    site = site_on(disk)
+    with serving(site) as port:
+        where = request(port, "POST", UPLOADS, {**TUS, "Upload-Length": len(content)})["location"]
+        assert request(port, "PATCH", where, {**BODY, "Upload-Offset": 0}, content[:1000]).status == 204
+        many = disk / "many"
+        many.mkdir()
+        for number in range(os.statvfs(disk).f_favail):
+            (many / str(number)).touch()
+        part = Part.open(where[-43:], site.data, create=False)
+        assert part is not None
+        with pytest.raises(StorageFull, match="no space is left"):
+            part.begin_check()
+        part.close()
+        shutil.rmtree(many)
+        checksum = "sha1 " + base64.b64encode(hashlib.sha1(content[1000:]).digest()).decode()
+        rest = {**BODY, "Upload-Offset": 1000, "Upload-Checksum": checksum}
+        assert request(port, "PATCH", where, rest, content[1000:]).status == 204
+    site.close()
+
+
 def test_a_disk_that_is_full_at_the_commit_stores_nothing_of_the_request(disk):
     """Without a reserve the last bytes go too; the answer is honest all the same, and nothing has to be restarted."""
     site = site_on(disk, Uploads(reserve=0))
@@ -158,5 +187,8 @@ def test_a_disk_that_is_full_at_the_commit_stores_nothing_of_the_request(disk):
         site.settled(2)
 
     assert (full.status_code, rows) == (507, 1)
+    assert full.json()["code"] == "storage_full"
+    assert full.headers["retry-after"] == "10"
+    assert "MiB" not in full.text, "how full which disk is concerns whoever runs the server"
     assert set(site.states()) == {"succeeded"}
     site.close()

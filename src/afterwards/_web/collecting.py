@@ -154,11 +154,13 @@ class Gathering:
         if self._drafts:
             try:
                 plan = await self._store(response, held=streamed)
-            except QuotaExceeded as error:
-                raise refused(self._connection, error) from error  # another process has used up the room meanwhile
+            except (QuotaExceeded, StorageFull) as error:  # another process has used up the room meanwhile
+                raise refused(self._connection, error) from error
+            except StorageUnsure as error:
+                raise refused(self._connection, error, late=True) from error
             except UnknownFile as error:
                 raise HTTPException(410, _GONE.format(file=error.file)) from error
-            except (StorageFull, StorageUnsure, StoreBusy, Stopped, KeyLost) as error:
+            except (StoreBusy, Stopped, KeyLost) as error:
                 raise plain(error, self.system.hidden_folder) from error
         if plan is not None or self._unsaved or (streamed and self._injected is not None):
             self._hook(response, plan, own)

@@ -6,6 +6,7 @@ whole: whoever asks again after a crash in between finds it finished, or finishe
 """
 
 import logging
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,7 +19,7 @@ from afterwards._domain.uploads import Upload, UploadState
 from afterwards._files import promises
 from afterwards._files.disk import honest_errors
 from afterwards._files.joining import append
-from afterwards._files.parts import Part, remove_part
+from afterwards._files.parts import Part, part_path, remove_part
 from afterwards._files.sniffing import START, sniff
 from afterwards._files.staging import INLINE_BYTES
 from afterwards._files.stored import StoredFile
@@ -94,7 +95,10 @@ class Finishing:
             TakenOver: Another request has it now.
         """
         ready = await self._checked(upload, lambda: self._small(upload, content))
-        return await self._commit(upload, ready, keep, offset=0)
+        done = await self._commit(upload, ready, keep, offset=0)
+        if os.path.lexists(part_path(upload.id, self._system.root)):  # of a request that was killed with its process
+            await self._holding.on_thread(remove_part, upload.id, self._system.root)
+        return done
 
     async def create_small(self, upload: Upload, content: bytes, keep: Keep | None) -> Upload:
         """Store an upload that came whole with the request that creates it.

@@ -159,7 +159,7 @@ class Holding:
         fenced = 0.0
         while True:
             upload = await self.find(id)
-            part = await self.on_thread(self._open, id, create and _is_open(upload))
+            part = await self.on_thread(self._open, upload, create and _is_open(upload))
             if part is None:
                 return None
             try:
@@ -177,8 +177,8 @@ class Holding:
                 raise
             part.close()  # the upload has ended meanwhile
 
-    def _open(self, id: str, create: bool) -> Part | None:
-        return Part.open(id, self._system.root, create=create)
+    def _open(self, upload: Upload, create: bool) -> Part | None:
+        return Part.open(upload.id, self._system.root, create=create, named=upload.offset > 0)
 
     async def _settle(self, upload: Upload, part: Part) -> Upload:
         """Find out what an interrupted request left, and put it on record."""
@@ -275,8 +275,10 @@ class Holding:
 
         def free() -> None:
             remove_part(id, system.root)
-            if freed:
-                remove([id], system.root)
+            try:
+                remove([id] if freed else [], system.root)
+            except OSError as error:
+                log.warning("the file of upload %s, which is over, cannot be removed now: %s", id, error)
 
         await self.on_thread(free)
 
