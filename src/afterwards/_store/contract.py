@@ -144,9 +144,9 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescue:
-    """End a worker that is dead or silent and free the tasks and keys it held. Answer: list[Rescued].
+    """End a worker that is dead or silent and free the tasks and keys it held, and end uploads only it knew of.
 
-    Of two that rescue the same worker, one gets None for an answer.
+    Answer: list[Rescued]. Of two that rescue the same worker, one gets None for an answer.
     """
 
     worker: str
