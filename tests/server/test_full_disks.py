@@ -14,7 +14,7 @@ import pytest
 from fastapi import UploadFile
 
 from afterwards import BackgroundTasks, Uploads, progress
-from afterwards._files.parts import Part
+from afterwards._files.parts import Part, part_path
 from afterwards.errors import StorageFull
 from support import work
 from support.data import until
@@ -165,6 +165,25 @@ def test_a_checksum_needs_room_for_a_file_and_its_want_is_told(disk):
         checksum = "sha1 " + base64.b64encode(hashlib.sha1(content[1000:]).digest()).decode()
         rest = {**BODY, "Upload-Offset": 1000, "Upload-Checksum": checksum}
         assert request(port, "PATCH", where, rest, content[1000:]).status == 204
+    site.close()
+
+
+def test_an_unfinished_upload_can_be_ended_on_a_full_disk(disk):
+    """It is what frees room: saying so must not need any that is not there."""
+    site = site_on(disk, Uploads(reserve=0))
+    with serving(site) as port:
+        creation = {**TUS, "Upload-Length": 8 * MIB}
+        where = request(port, "POST", UPLOADS, creation)["location"]
+        assert request(port, "PATCH", where, {**BODY, "Upload-Offset": 0}, bytes(4 * MIB)).status == 204
+        filler = fill(disk, 0)
+        small = {**TUS, "Upload-Length": 1, "Upload-Metadata": f"a {base64.b64encode(bytes(1500)).decode()}"}
+        until(lambda: request(port, "POST", UPLOADS, small).status == 507)
+        ended = request(port, "DELETE", where, TUS)
+        filler.unlink()
+        asked = request(port, "HEAD", where, TUS)
+
+    assert (ended.status, asked.status) == (204, 410)
+    assert not part_path(where[-43:], site.data).exists()
     site.close()
 
 

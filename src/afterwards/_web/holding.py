@@ -24,7 +24,7 @@ from afterwards._files.sweep import remove
 from afterwards._store.contract import CallbackReply, ask
 from afterwards._store.upload_commands import AdvanceUpload, EndUpload, FenceUpload
 from afterwards._web.leaving import is_stopping
-from afterwards.errors import QuotaExceeded, TakenOver
+from afterwards.errors import QuotaExceeded, StorageFull, TakenOver
 from afterwards.errors.uploads import UnknownUpload, UploadBusy, UploadGone
 
 if TYPE_CHECKING:
@@ -276,13 +276,23 @@ class Holding:
     async def terminate(self, id: str) -> None:
         """End an upload, finished or not, and free its room, unless a task has its file.
 
+        Where the disk is too full to say so, the bytes of an unfinished one go first. Should its row still say then
+        that it is open, whoever asks is told that it is over, because its bytes are gone.
+
         Raises:
             UnknownUpload, UploadGone: There is none.
+            StorageFull: There is no room even to say that it is over.
         """
-        await self.find(id)
+        upload = await self.find(id)
         if (stop := self._writing.get(id)) is not None:
             stop.set()
-        await self._end(id, UploadState.TERMINATED)
+        try:
+            await self._end(id, UploadState.TERMINATED)
+        except StorageFull:
+            if not _is_open(upload):  # a row without its file must not be
+                raise
+            await self.on_thread(remove_part, id, self._system.root)
+            await self._end(id, UploadState.TERMINATED)
 
     async def _end(self, id: str, state: UploadState) -> None:
         system = self._system
