@@ -168,6 +168,23 @@ def test_a_checksum_needs_room_for_a_file_and_its_want_is_told(disk):
     site.close()
 
 
+def test_parts_that_have_to_be_copied_leave_the_reserve_free(disk):
+    """Joined they take their room twice for a moment, on a file system that does not share blocks."""
+    site = site_on(disk, Uploads(reserve=10 * MIB))
+    with serving(site) as port:
+        creation = {**BODY, "Upload-Length": 6 * MIB, "Upload-Concat": "partial"}
+        parts = [request(port, "POST", UPLOADS, creation, bytes(6 * MIB))["location"] for _ in range(2)]
+        free = os.statvfs(disk).f_bavail
+        refused = request(port, "POST", UPLOADS, {**TUS, "Upload-Concat": f"final;{' '.join(parts)}"})
+        left = os.statvfs(disk).f_bavail
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        joined = request(port, "POST", UPLOADS, {**TUS, "Upload-Concat": f"final;{' '.join(parts)}"})
+
+    assert (refused.status, joined.status) == (507, 201)
+    assert abs(free - left) < 64, "nothing of it has stayed"
+    site.close()
+
+
 def test_an_unfinished_upload_can_be_ended_on_a_full_disk(disk):
     """It is what frees room: saying so must not need any that is not there."""
     site = site_on(disk, Uploads(reserve=0))

@@ -149,7 +149,7 @@ class Finishing:
                     for id in ids:
                         source, size = parts[id].part, parts[id].upload.offset
                         if source is not None:
-                            append(target, at, source, size)
+                            append(target, at, source, size, check=system.upload_door.check_disk)
                         at += size
                     hashes = Hashes(algorithms(upload))
                     target.read_into(hashes)
