@@ -8,7 +8,7 @@ import pytest
 
 from afterwards._domain.tasks import TaskState
 from afterwards._store.contract import Accept, CallbackReply, FutureReply, Reply, ThreadReply, ask
-from afterwards.errors import BrokenRule, Stopped
+from afterwards.errors import BrokenRule, CommandRefused, Stopped
 from contract.hand import Hand, chain, new_task
 
 
@@ -90,7 +90,7 @@ def test_a_reply_or_a_watcher_that_raises_harms_nobody_else(store, caplog):
 
 def test_an_unfit_command_gets_its_own_error_and_the_store_goes_on(store, hand):
     """A fault in one command is its asker's to hear, and nobody else's."""
-    with pytest.raises(TypeError):
+    with pytest.raises(CommandRefused, match=r"could not carry out Accept .TypeError: .* nothing of it was stored"):
         hand.add(new_task(arguments=object()))
 
     [id] = hand.add(new_task())

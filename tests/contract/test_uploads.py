@@ -78,6 +78,30 @@ def test_an_upload_is_read_as_it_was_created(store):
     assert store.open_uploads([upload.id, new_id()]) == {upload.id}
 
 
+def test_the_file_of_an_open_upload_is_known_before_it_has_a_row_and_until_it_ends(store, created):
+    """Its bytes may have their final name: whoever sweeps must not take them, whatever the moment."""
+    assert store.known_files([created.id, new_id()]) == {created.id}
+    finish(store, created)
+    assert store.known_files([created.id]) == {created.id}
+    ended = new()
+    ask_blocking(store, CreateUpload(upload=ended))
+    ask_blocking(store, EndUpload(id=ended.id, state=UploadState.FAILED, now=NOW))
+    assert store.known_files([ended.id]) == set()
+
+
+def test_uploads_that_only_a_worker_knew_of_end_with_it(store, hand):
+    """Nobody can go on with them; others are left alone."""
+    mine, others = new(worker=hand.worker), new()
+    for one in (mine, others):
+        ask_blocking(store, CreateUpload(upload=one))
+    assert store.upload(mine.id) == mine
+    hand.now = NOW
+    hand.rescue()
+    assert ask_blocking(store, ExpireUploads(now=NOW, limit=10)) == (mine.id,)
+    assert not advance(store, mine, 5)
+    assert advance(store, others, 5)
+
+
 def test_the_offset_grows_and_never_shrinks(store, created):
     assert advance(store, created, 5)
     assert not advance(store, created, 4)

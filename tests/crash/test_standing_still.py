@@ -2,10 +2,17 @@
 
 import os
 import signal
+import time
+
+import apsw
 
 from afterwards._domain.tasks import AttemptState, TaskState
 from afterwards._engine.clock import SystemClock
+from afterwards._files.sweep import GRACE, sweep_files
 from crash.harness import Harness
+from support.data import Data, until
+from support.server import program
+from support.wire import form, head, part, wire
 
 LEASE = {"CRASH_LEASE": "0.6"}
 
@@ -66,3 +73,48 @@ def test_servers_that_stood_still_together_take_nothing_from_each_other(harness:
 
     assert not verdict.broken, verdict
     assert verdict.repeats == 0
+
+
+STORING = """
+from fastapi import FastAPI, UploadFile
+from afterwards import Afterwards, BackgroundTasks
+
+app = FastAPI()
+Afterwards(app)
+
+
+def size_of(file: UploadFile) -> int:
+    return len(file.file.read())
+
+
+@app.post("/", status_code=202)
+async def endpoint(file: UploadFile, tasks: BackgroundTasks) -> None:
+    tasks.add_task(size_of, file)
+"""
+
+
+def test_a_file_whose_server_stands_still_before_its_commit_is_not_swept(tmp_path):
+    """A sleeping laptop, a paused container: another process sweeps, and the answer that comes then must be true."""
+    (tmp_path / "storing.py").write_text(STORING)
+    data = Data(tmp_path / "data")
+    with program("uvicorn", "storing:app", "--port", "0", folder=tmp_path, data=data.data) as server:
+        port = server.port
+        writing = apsw.Connection(str(data.data / "afterwards.db"))
+        writing.set_busy_timeout(10_000)
+        writing.execute("BEGIN IMMEDIATE")
+        with wire(port) as one:
+            body = form(part(os.urandom(700_000), field=b"file"))
+            one.send(head("/", len(body)) + body)
+            until(lambda: any((data.data / "files").glob("*/*")))
+            server.process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, server.process.pid, os.WSTOPPED | os.WNOWAIT)
+            writing.execute("ROLLBACK")
+            swept = list(sweep_files(data.data, data.reads.known_files, now=time.time() + GRACE + 60))
+            server.process.send_signal(signal.SIGCONT)
+            answer = one.answer()
+        writing.close()
+        [row] = data.settled(1)
+
+    assert (answer.status, [step.removed for step in swept]) == (202, [0])
+    assert (row.state, row.result) == (TaskState.SUCCEEDED, "700000")
+    data.close()

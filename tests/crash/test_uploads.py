@@ -107,6 +107,21 @@ def test_bytes_of_a_killed_server_count_while_the_machine_runs(machine):
     assert machine.content(where) == CONTENT
 
 
+def test_a_plain_post_that_was_killed_with_its_server_leaves_nothing(machine):
+    """Its client never learnt an address, so nobody could go on with it: it may not count for a day."""
+    with wire(machine.port) as one:
+        one.start("POST", UPLOADS, {}, len(CONTENT))
+        one.send(CONTENT[:1_000_000])
+        until(lambda: any((machine.data / "uploads").glob("*.part")))
+        data = Data(machine.data)
+        assert data.reads.stored([""])[""].bytes == len(CONTENT)
+        machine.kill()
+    machine.start()
+    until(lambda: not any((machine.data / "uploads").iterdir()))
+    assert data.reads.stored([""])[""].bytes == 0
+    data.close()
+
+
 def test_after_a_power_cut_only_what_was_synced_counts(machine):
     """What the system had not written yet is garbage, or nothing: here it is garbage."""
     where = machine.create()

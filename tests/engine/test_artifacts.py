@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from afterwards._engine.intake import Intake
 from afterwards._engine.pruner import Pruner
 from afterwards._files.disk import Disk
 from afterwards._files.stored import path_of
+from afterwards._files.sweep import GRACE, sweep_files
 from afterwards._store.contract import Rescue, ask_blocking
 from afterwards._store.sqlite import writer
 from afterwards._store.sqlite.store import SqliteStore
@@ -411,6 +413,9 @@ async def test_a_settlement_that_the_database_could_not_take_is_offered_again_wi
     disk.plan["write" if what == "full" else "sync", "-wal"] = full() if what == "full" else disk_error(1034)
 
     jobs.gate.set()
+    await until_async(lambda: bool(disk.raised))
+    later = time.time() + GRACE + 60  # the disk stays full for a night, and every process sweeps
+    assert sum(step.removed for step in sweep_files(faulty.root, faulty.store.known_files, now=later)) == 0
     async with asyncio.timeout(jobs.DEADLINE):
         while faulty.state(id) is TaskState.RUNNING:
             faulty.clock.advance(1)

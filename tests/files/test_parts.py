@@ -68,6 +68,26 @@ def test_bytes_and_name_are_on_the_disk_before_the_end_is_told(part, disk, tmp_p
     assert disk.calls[3:] == [("data", 6)]
 
 
+def test_a_name_that_somebody_else_made_is_made_sure_of_until_bytes_have_been_promised(disk, tmp_path):
+    """Whoever made the file may have been refused before it wrote anything, and has synced nothing."""
+    id = new_id()
+    Part.open(id, tmp_path, disk=disk).close()
+    for named in (False, True):
+        part = Part.open(id, tmp_path, named=named, disk=disk)
+        part.sync()
+        part.close()
+    folders = [("folder", "uploads"), ("folder", tmp_path.name)]
+    assert disk.calls == [*folders, ("data", 0), ("data", 0)]
+
+
+def test_what_is_left_of_an_upload_that_is_over_never_makes_an_error(tmp_path, caplog):
+    """It has ended well, and somebody was told so, or is about to be: the sweep takes the rest."""
+    id = new_id()
+    part_path(id, tmp_path).mkdir(parents=True)  # as on a disk that can only be read, for root too
+    remove_part(id, tmp_path)
+    assert f"upload {id}, which is over, cannot be removed now" in caplog.text
+
+
 def test_an_offset_is_told_only_of_what_was_there_when_its_sync_began(part, disk, monkeypatch):
     monkeypatch.setattr(incoming, "SYNC_BYTES", 1000)
     told: list[int] = []

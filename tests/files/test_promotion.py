@@ -11,7 +11,8 @@ from blake3 import blake3
 from afterwards._domain.ids import new_id
 from afterwards._files.disk import Disk
 from afterwards._files.pending import Copied, PendingFile, Source
-from afterwards._files.promotion import demote, promote
+from afterwards._files.promises import is_promised
+from afterwards._files.promotion import demote, promote, record
 from afterwards._files.spool import Memory, Spool
 from afterwards._files.staging import INLINE_BYTES, Staging
 from afterwards.errors import DamagedFile, MissingFile, StorageFull, StorageUnsure
@@ -64,7 +65,7 @@ def pending(source: Source) -> PendingFile:
 
 
 def files(root: Path) -> list[Path]:
-    return [path for path in root.rglob("*") if path.is_file()]
+    return [path for path in root.rglob("*") if path.is_file() and path.name != "promises"]
 
 
 def test_a_small_file_travels_in_its_row(staging: Staging):
@@ -175,15 +176,27 @@ class FailsLater(Watched):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-def test_what_was_renamed_before_a_failure_waits_for_the_sweep(staging: Staging):
-    """A row might still name it, so closing must not remove it."""
-    file = received(staging, bytes(300_000))
-    with pytest.raises(StorageUnsure):
-        promote([file], staging.root, disk=FailsLater())
-    file.release()
-    file.source.close()  # type: ignore[attr-defined]
+class FailsSecond(Watched):
+    """Has no room for a second name."""
 
-    assert [path.name for path in files(staging.root)] == [file.id]
+    def rename(self, source: Path, target: Path) -> None:
+        if any(call == "rename" for call, _ in self.calls):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().rename(source, target)
+
+
+@pytest.mark.parametrize("disk", [FailsLater(), FailsSecond()])
+def test_what_was_renamed_before_a_failure_goes_when_it_is_closed(staging: Staging, disk: Disk):
+    """No row can tell of it, and nobody counts it."""
+    batch = [received(staging, bytes(300_000)), received(staging, bytes(300_000))]
+    with pytest.raises((StorageUnsure, StorageFull)):
+        promote(batch, staging.root, disk=disk)
+    for file in batch:
+        file.release()
+        file.source.close()  # type: ignore[attr-defined]
+
+    assert files(staging.root) == []
+    assert not any(is_promised(file.id, staging.root) for file in batch)
 
 
 def test_closing_and_releasing_leave_a_promoted_file_alone(staging: Staging):
@@ -211,6 +224,19 @@ def test_a_promotion_can_be_taken_back(staging: Staging, close_first: bool):
 
     assert file.stored is None
     assert files(staging.root) == []
+
+
+def test_a_file_that_has_a_row_is_never_taken_back(staging: Staging):
+    """A second task that was refused must not take the file from the first, which is stored."""
+    file = received(staging, bytes(300_000))
+    (stored,) = promote([file], staging.root)
+    record([file])
+    demote([file])
+    file.source.close()  # type: ignore[attr-defined]
+    file.release()
+
+    assert file.stored == stored
+    assert files(staging.root) == [stored.path(staging.root)]
 
 
 def test_a_refused_task_leaves_nothing(staging: Staging):

@@ -52,17 +52,28 @@ def server(request, tmp_path):
         def maybe(tasks: afterwards.BackgroundTasks, file: UploadFile | None = None):
             return None if file is None else file.size
 
+        @app.post("/late")
+        def late(file: UploadFile, gone: Annotated[str, Form()], tasks: afterwards.BackgroundTasks):
+            tasks.add_task(read_file, file)
+            assert running.ask("DELETE", f"/afterwards/uploads/{gone}").status == 204
+
         yield running
 
 
-def post(server, path: str, fields: list[tuple[str, str]], *, multipart: bool):
+def post(server, path: str, fields: list[tuple[str, str]], *, multipart: bool, **headers: str):
     if not multipart:
         return server.ask(
-            "POST", path, {"Content-Type": "application/x-www-form-urlencoded"}, urlencode(fields).encode()
+            "POST",
+            path,
+            {"Content-Type": "application/x-www-form-urlencoded", **headers},
+            urlencode(fields).encode(),
         )
     parts = [f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields]
     return server.ask(
-        "POST", path, {"Content-Type": "multipart/form-data; boundary=b"}, ("".join(parts) + "--b--\r\n").encode()
+        "POST",
+        path,
+        {"Content-Type": "multipart/form-data; boundary=b", **headers},
+        ("".join(parts) + "--b--\r\n").encode(),
     )
 
 
@@ -159,3 +170,36 @@ def test_the_file_is_read_from_where_it_was_stored(server):
     id = finished(server, os.urandom(500_000))
     post(server, "/one", [("file", id)], multipart=True)
     assert not part_path(id, server.site.data).exists()
+
+
+@pytest.mark.parametrize("size", [10, 500_000])
+def test_an_upload_that_is_deleted_before_its_task_is_stored_is_refused_and_stays_deleted(server, size):
+    """Its row must not come back without its bytes: whoever deleted it was told that it is gone."""
+    id = finished(server, os.urandom(size))
+
+    answer = post(server, "/late", [("file", id), ("gone", id)], multipart=True)
+
+    assert answer.status == 410
+    assert id in answer.body.decode()
+    assert server.site.rows() == []
+    assert server.site.reads.file(id) is None
+    assert server.site.files() == []
+    assert server.ask("GET", f"/afterwards/files/{id}").status == 404
+
+
+@pytest.mark.parametrize("multipart", [True, False])
+def test_a_request_that_named_an_upload_is_answered_again_after_that_is_gone(server, multipart):
+    """The client did not hear the first answer; that its upload has been removed since is no reason to tell it so."""
+    one, other = finished(server, b"hello"), finished(server, b"hello")
+    key = {"Idempotency-Key": "1"}
+    first = post(server, "/one", [("file", one)], multipart=multipart, **key)
+    server.site.settled(1)
+    assert server.ask("DELETE", f"/afterwards/uploads/{one}").status == 204
+
+    again = post(server, "/one", [("file", one)], multipart=multipart, **key)
+    reused = post(server, "/one", [("file", other)], multipart=multipart, **key)
+
+    assert (first.status, again.status, again.body) == (200, 200, first.body)
+    assert again["idempotent-replayed"] == "true"
+    assert reused.status == 422
+    assert len(server.site.rows()) == 1

@@ -118,7 +118,7 @@ class Site:
                 thread.join(20)
 
     def files(self) -> list[Path]:
-        return [path for path in self.root.rglob("*") if path.is_file()]
+        return [path for path in self.root.rglob("*") if path.is_file() and path.name != "promises"]
 
 
 class Server(uvicorn.Server):

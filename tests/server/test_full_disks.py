@@ -1,5 +1,7 @@
 """A disk, or its inodes, full at every step: 507 with a reason, nothing half stored, and on again with new room."""
 
+import base64
+import hashlib
 import os
 import shutil
 import subprocess
@@ -12,10 +14,14 @@ import pytest
 from fastapi import UploadFile
 
 from afterwards import BackgroundTasks, Uploads, progress
+from afterwards._files.parts import Part, part_path
+from afterwards.errors import StorageFull
 from support import work
 from support.data import until
 from support.server import serving
 from support.site import Site
+from support.talking import request
+from support.uploads import BODY, TUS, UPLOADS
 
 pytestmark = [
     pytest.mark.fastapi,
@@ -139,6 +145,65 @@ def test_a_disk_without_inodes_refuses_and_goes_on_when_there_are_some(disk):
     site.close()
 
 
+def test_a_checksum_needs_room_for_a_file_and_its_want_is_told(disk):
+    """What says that bytes do not count yet is a file of its own."""
+    content = os.urandom(600_000)
+    site = site_on(disk)
+    with serving(site) as port:
+        where = request(port, "POST", UPLOADS, {**TUS, "Upload-Length": len(content)})["location"]
+        assert request(port, "PATCH", where, {**BODY, "Upload-Offset": 0}, content[:1000]).status == 204
+        many = disk / "many"
+        many.mkdir()
+        for number in range(os.statvfs(disk).f_favail):
+            (many / str(number)).touch()
+        part = Part.open(where[-43:], site.data, create=False)
+        assert part is not None
+        with pytest.raises(StorageFull, match="no space is left"):
+            part.begin_check()
+        part.close()
+        shutil.rmtree(many)
+        checksum = "sha1 " + base64.b64encode(hashlib.sha1(content[1000:]).digest()).decode()
+        rest = {**BODY, "Upload-Offset": 1000, "Upload-Checksum": checksum}
+        assert request(port, "PATCH", where, rest, content[1000:]).status == 204
+    site.close()
+
+
+def test_parts_that_have_to_be_copied_leave_the_reserve_free(disk):
+    """Joined they take their room twice for a moment, on a file system that does not share blocks."""
+    site = site_on(disk, Uploads(reserve=10 * MIB))
+    with serving(site) as port:
+        creation = {**BODY, "Upload-Length": 6 * MIB, "Upload-Concat": "partial"}
+        parts = [request(port, "POST", UPLOADS, creation, bytes(6 * MIB))["location"] for _ in range(2)]
+        free = os.statvfs(disk).f_bavail
+        refused = request(port, "POST", UPLOADS, {**TUS, "Upload-Concat": f"final;{' '.join(parts)}"})
+        left = os.statvfs(disk).f_bavail
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        joined = request(port, "POST", UPLOADS, {**TUS, "Upload-Concat": f"final;{' '.join(parts)}"})
+
+    assert (refused.status, joined.status) == (507, 201)
+    assert abs(free - left) < 64, "nothing of it has stayed"
+    site.close()
+
+
+def test_an_unfinished_upload_can_be_ended_on_a_full_disk(disk):
+    """It is what frees room: saying so must not need any that is not there."""
+    site = site_on(disk, Uploads(reserve=0))
+    with serving(site) as port:
+        creation = {**TUS, "Upload-Length": 8 * MIB}
+        where = request(port, "POST", UPLOADS, creation)["location"]
+        assert request(port, "PATCH", where, {**BODY, "Upload-Offset": 0}, bytes(4 * MIB)).status == 204
+        filler = fill(disk, 0)
+        small = {**TUS, "Upload-Length": 1, "Upload-Metadata": f"a {base64.b64encode(bytes(1500)).decode()}"}
+        until(lambda: request(port, "POST", UPLOADS, small).status == 507)
+        ended = request(port, "DELETE", where, TUS)
+        filler.unlink()
+        asked = request(port, "HEAD", where, TUS)
+
+    assert (ended.status, asked.status) == (204, 410)
+    assert not part_path(where[-43:], site.data).exists()
+    site.close()
+
+
 def test_a_disk_that_is_full_at_the_commit_stores_nothing_of_the_request(disk):
     """Without a reserve the last bytes go too; the answer is honest all the same, and nothing has to be restarted."""
     site = site_on(disk, Uploads(reserve=0))
@@ -158,5 +223,8 @@ def test_a_disk_that_is_full_at_the_commit_stores_nothing_of_the_request(disk):
         site.settled(2)
 
     assert (full.status_code, rows) == (507, 1)
+    assert full.json()["code"] == "storage_full"
+    assert full.headers["retry-after"] == "10"
+    assert "MiB" not in full.text, "how full which disk is concerns whoever runs the server"
     assert set(site.states()) == {"succeeded"}
     site.close()

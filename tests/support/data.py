@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import apsw
+
 from afterwards._domain.tasks import FINAL, TaskRow
 from afterwards._store.contract import Filter
 from afterwards._store.sqlite.connection import Database
@@ -45,6 +47,13 @@ class Data:
         """Uploads on the disk, staged or stored."""
         folders = [self.data / "staging", self.data / "files"]
         return [path for folder in folders if folder.exists() for path in folder.rglob("*") if path.is_file()]
+
+    def refuse_files(self, what: str = "RAISE(ABORT, 'not this one')") -> None:
+        """Let each command that stores a file fail by itself, as one with a value that SQLite cannot take does."""
+        connection = apsw.Connection(str(self.data / "afterwards.db"))
+        connection.set_busy_timeout(10_000)
+        connection.execute(f"CREATE TRIGGER refused BEFORE INSERT ON file BEGIN SELECT {what}; END")
+        connection.close()
 
     def settled(self, number: int) -> list[TaskRow]:
         """Return the tasks once there are so many and all have ended."""

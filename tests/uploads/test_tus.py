@@ -12,6 +12,7 @@ import pytest
 from blake3 import blake3
 
 from afterwards._domain.ids import new_id
+from afterwards._files.parts import part_path
 from afterwards._files.staging import INLINE_BYTES
 from support.site import until
 from support.talking import Answer, wire
@@ -316,6 +317,17 @@ def test_what_came_of_a_small_file_is_kept_too(server):
     until(lambda: server.site.reads.upload(where[-43:]).offset == 90_000)
     assert server.patch(where, 90_000, b"b" * 110_000).status == 204
     assert server.content(where) == b"a" * 90_000 + b"b" * 110_000
+
+
+def test_a_small_file_that_comes_whole_leaves_nothing_of_an_earlier_try(server):
+    """Its server was killed before anything of it was on record, and the client did not ask where to go on."""
+    where = server.create(200_000)
+    part = part_path(where[-43:], server.site.data)
+    part.parent.mkdir(exist_ok=True)
+    part.write_bytes(b"y" * 150_000)
+    assert server.patch(where, 0, b"x" * 200_000).status == 204
+    assert server.content(where) == b"x" * 200_000
+    assert not part.exists()
 
 
 def test_a_terminated_upload_is_gone_at_once(server):

@@ -39,6 +39,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     offset: int = 0  # so many bytes are on stable storage
     boot: str  # the start of the machine in which the offset last grew
     writer: int = 0  # the fence: grows with each request that takes the upload from another
+    worker: str | None = None  # only a request of this one knows of it, so that it ends with that at the latest
     created_at: int
     changed_at: int
     expires_at: int | None = None  # UTC microseconds

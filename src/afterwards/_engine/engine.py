@@ -137,7 +137,8 @@ class Engine:
             left_over=self.presence.wake_others,
         )
         renewer = Renewer(worker=self.worker, store=store, clock=self.clock, lost=self._lost)
-        rescuer = Rescuer(worker=self.worker, store=store, presence=self.presence, clock=self.clock)
+        expirer = Loop("expirer", Expirer(root=root, store=store, clock=self.clock), self.clock, jitter=5.0)
+        rescuer = Rescuer(worker=self.worker, store=store, presence=self.presence, clock=self.clock, then=expirer.wake)
         teller = Teller(store=store, runner=self.runner, clock=self.clock)
         watchdog = Watchdog(runner=self.runner, clock=self.clock)
         pruner = Pruner(root=root, store=store, clock=self.clock, keep=settings.keep, presence=self.presence)
@@ -152,7 +153,7 @@ class Engine:
             Loop("rescuer", rescuer, self.clock, jitter=0.1),
             Loop("watchdog", watchdog, self.clock),
             Loop("pruner", pruner, self.clock, jitter=5.0),
-            Loop("expirer", Expirer(root=root, store=store, clock=self.clock), self.clock, jitter=5.0),
+            expirer,
         ]
 
     def start(self, loop: asyncio.AbstractEventLoop | None) -> None:

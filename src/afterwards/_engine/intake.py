@@ -191,6 +191,8 @@ class _PlanReply(FutureReply):
             self._plan.give_up()
         else:
             self._plan.start()
+        if self._plan.unheard is not None:
+            self._plan.unheard(answer)
 
     def leave(self) -> None:
         """Whoever waits was cancelled: perhaps when the answer was there already, and then it comes no more."""
@@ -227,6 +229,7 @@ class Plan:
         self.held: list[str] = []
         self.tasks: list[NewTask] = []
         self.key: KeepAnswer | None = None  # what the client will be told, to be stored with the tasks
+        self.unheard: Callable[[BaseException | None], None] | None = None  # told the answer that nobody waits for
         self._drafts = drafts
         now = engine.clock.now()
         sequence = drafts[0].id if len(drafts) > 1 else None

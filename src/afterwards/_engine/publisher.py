@@ -86,8 +86,9 @@ class Publisher:
             made = self._made.pop(token, None)
             unsure = token in self._unsure or isinstance(answer, _UNKNOWN)
             self._unsure.discard(token)
-        if made is not None and isinstance(answer, BaseException) and not unsure:
-            self.soon(made.take_back)
+        if made is not None:
+            refused = isinstance(answer, BaseException) and not unsure
+            self.soon(made.take_back) if refused else made.leave()
 
     def forget(self, outcome: Outcome) -> None:
         """Remove what was made by an attempt whose end was decided without it."""

@@ -8,6 +8,7 @@ lets one of them end it.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from afterwards._domain.tasks import TaskState, WorkerInfo
@@ -26,8 +27,17 @@ DOUBT = 15_000  # milliseconds in which no lease counts as ended, after our own 
 class Rescuer:
     """Looks after the other workers."""
 
-    def __init__(self, *, worker: str, store: Store, presence: Presence, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        worker: str,
+        store: Store,
+        presence: Presence,
+        clock: Clock,
+        then: Callable[[], object] = lambda: None,  # called when something was left by a worker that is gone
+    ) -> None:
         self._worker = worker
+        self._then = then
         self._store = store
         self._presence = presence
         self._clock = clock
@@ -71,6 +81,7 @@ class Rescuer:
         rescued: list[Rescued] | None = await reply.future
         if rescued is not None:
             self._tell(worker, reason, rescued)
+            self._then()
 
     def _why_dead(self, worker: WorkerInfo) -> str | None:
         if worker.boot and worker.boot != boot_id():

@@ -25,7 +25,7 @@ FOLDERS = ("files", "packs", "staging", "uploads", "work", "workers")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _DRAFT = re.compile(r"key\.\d+\.[0-9a-f]{8}")  # of a start that was killed
 _NAMES = {  # what may lie in the folders whose files come and go
-    "workers": re.compile(r"[0-9a-f]{43}\.(lock|wake|hold)"),
+    "workers": re.compile(r"[0-9a-f]{43}\.(lock|wake|hold)|promises"),
     "packs": re.compile(r"[0-9]{10}"),
     "uploads": re.compile(r"[0-9a-f]{43}\.(part|check)"),
 }

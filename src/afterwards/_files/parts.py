@@ -8,6 +8,7 @@ yet; it need not survive the machine, because after a restart only what the row 
 
 import errno
 import fcntl
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from afterwards._files.promotion import new_folders
 from afterwards._files.stored import path_of
 from afterwards.errors import StoreRefused
 
+log = logging.getLogger("afterwards")
+
 CHUNK = 1 << 20  # bytes at a time where a part is read as a whole
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -25,16 +28,24 @@ _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 class Part:
     """An open part file. Nothing is locked yet."""
 
-    def __init__(self, id: str, root: Path, fd: int, *, new: bool, disk: Disk) -> None:
+    def __init__(self, id: str, root: Path, fd: int, *, named: bool, disk: Disk) -> None:
         self.id = id
         self.root = root
         self.fd = fd
-        self._new = new  # its name may not be on stable storage yet
+        self._named = named  # its name is known to be on stable storage
         self._disk = disk
 
     @classmethod
-    def open(cls, id: str, root: Path, *, create: bool = True, disk: Disk = DISK) -> "Part | None":
+    def open(cls, id: str, root: Path, *, create: bool = True, named: bool = False, disk: Disk = DISK) -> "Part | None":
         """Open the part file of an upload; where there is none, make it or return None.
+
+        Args:
+            id: Which upload.
+            root: The data directory.
+            create: Make it.
+            named: Its name is on stable storage, because bytes of it have been promised. Whoever made it may have
+                ended before that.
+            disk: What syncs.
 
         Raises:
             StorageFull, StorageUnsure: It could not be made.
@@ -44,7 +55,7 @@ class Part:
         path = part_path(id, root)
         with honest_errors("opening the file of an upload", root):
             try:
-                return cls(id, root, os.open(path, _OPEN), new=False, disk=disk)
+                return cls(id, root, os.open(path, _OPEN), named=named, disk=disk)
             except FileNotFoundError:
                 if not create:
                     return None
@@ -53,7 +64,7 @@ class Part:
                 if error.errno != errno.ELOOP:
                     raise
                 raise StoreRefused(f"{path} is a link, and uploads follow none. Remove it.") from None
-            return cls(id, root, os.open(path, _OPEN | os.O_CREAT, 0o600), new=True, disk=disk)
+            return cls(id, root, os.open(path, _OPEN | os.O_CREAT, 0o600), named=False, disk=disk)
 
     def lock(self) -> bool:
         """Become the only writer; False when somebody else is. Never waits."""
@@ -84,11 +95,13 @@ class Part:
 
     def begin_check(self) -> None:
         """Let no byte count from here on, until `end_check`."""
-        os.close(os.open(self._check, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        with honest_errors("taking bytes that come with a checksum", self.root):
+            os.close(os.open(self._check, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
     def end_check(self) -> None:
         """Let the bytes count, or what is left of them."""
-        self._check.unlink(missing_ok=True)
+        with honest_errors("taking bytes that came with a checksum", self.root):
+            self._check.unlink(missing_ok=True)
 
     def cut(self, size: int) -> None:
         """Forget the bytes from here on, if there are any."""
@@ -98,10 +111,10 @@ class Part:
 
     def sync(self) -> None:
         """Wait until the bytes, and the name, are on stable storage."""
-        if self._new:
+        if not self._named:
             self._disk.sync_folder(self.root / "uploads")
             self._disk.sync_folder(self.root)
-            self._new = False
+            self._named = True
         self._disk.sync_data(self.fd)
 
     def read_into(self, *hashes: Any) -> None:
@@ -156,11 +169,14 @@ def part_path(id: str, root: Path) -> Path:
 
 
 def remove_part(id: str, root: Path) -> None:
-    """Remove the part file of an upload that is over, if there is one."""
+    """Remove the part file of an upload that is over, if there is one. What cannot be removed is left to the sweep."""
     if not is_id(id):
         raise ValueError(f"{id!r} is not the id of an upload")
-    part_path(id, root).unlink(missing_ok=True)
-    (root / "uploads" / f"{id}.check").unlink(missing_ok=True)
+    try:
+        part_path(id, root).unlink(missing_ok=True)
+        (root / "uploads" / f"{id}.check").unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("what is left of upload %s, which is over, cannot be removed now: %s", id, error)
 
 
 def _same(fd: int, path: Path) -> bool:

@@ -126,14 +126,16 @@ class PendingFile:
         self.verdict: Verdict | None = None  # HELD: it waits for a scanner
         self.staged: StagedFile | None = None  # known once promoted, if the bytes are not few
         self.stored: StoredFile | None = None  # set by `promote`, taken back by `demote`
-        self.lasting: StoredFile | None = None  # what it is where it was stored before any task was given it
+        self.lasting = False  # it was stored before any task was given it
+        self.recorded = False  # a row tells of it: from then on tasks are tied to that row, and none is ever made again
         self._holds = 0
 
     @classmethod
     def of_stored(cls, stored: StoredFile) -> "PendingFile":
         """Return a file that is stored already, such as a finished upload: for a task to take without a copy."""
         pending = cls(_NoSource(stored.id), name=stored.name, content_type=stored.content_type, headers=stored.headers)
-        pending.stored = pending.lasting = stored
+        pending.stored = stored
+        pending.lasting = pending.recorded = True
         return pending
 
     @property

@@ -1,22 +1,26 @@
 """Makes the files of a request durable: bytes first, then names, then the names of new folders.
 
 A file is on stable storage under its final name, `root/files/XX/ID` (XX: the last two characters of the id), before
-the row that tells of it is committed. So a row without a file cannot be; a file without a row is removed by
-`_files/sweep.py`. Nothing is deleted when something here fails: what was renamed waits for the sweep, what was not
-goes when it is closed. Whether rows were committed is for the store to say.
+the row that tells of it is committed, and promised (`_files/promises.py`) until the store has answered. So a row
+without a file cannot be; a file without a row is removed by `_files/sweep.py`. What fails here leaves nothing: no row
+can tell of it, so its files go when they are closed. Whether rows were committed is for the store to say.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from afterwards._files import promises
 from afterwards._files.disk import DISK, Disk, honest_errors, start_writing_back
 from afterwards._files.pending import PendingFile
 from afterwards._files.sniffing import START, sniff
 from afterwards._files.staging import StagedFile
 from afterwards._files.stored import StoredFile, digest_of, path_of
 from afterwards.errors import StorageUnsure
+
+log = logging.getLogger("afterwards")
 
 # Folders whose own names are known to be on stable storage. One that exists but is not in here may have been made a
 # moment ago by another thread or process that has not synced its parent yet.
@@ -29,19 +33,27 @@ def promote(pending: Sequence[PendingFile], root: Path, *, disk: Disk = DISK) ->
     Blocks, unless the bytes of all are few and in memory; call it on a thread. One sync for each file and each folder
     that gained a name, small files none at all.
 
+    Once the store has answered, call `record`, `demote` or `leave`.
+
     Returns:
         What is stored, in the order given, each file once.
 
     Raises:
-        StorageFull: There was no room. No row may be written for any of these files.
+        StorageFull: There was no room. No row may be written for any of these files, and none is left.
         StorageUnsure: The disk failed. The same; and never ask for the same files again.
     """
     files = list(dict.fromkeys(pending))
     settled = [(file, file.source.settle()) for file in files if file.stored is None]
     staged = [content for _, content in settled if isinstance(content, StagedFile)]
     if staged:
-        with honest_errors(f"storing {_amount(staged)}", root):
-            _make_durable(staged, root, disk)
+        try:
+            with honest_errors(f"storing {_amount(staged)}", root):
+                promises.promise([file.id for file in staged], root)
+                _make_durable(staged, root, disk)
+        except BaseException:
+            for one in staged:
+                _take_back(one)
+            raise
     for file, content in settled:
         file.staged = content if isinstance(content, StagedFile) else None
         file.stored = _record(file, content)
@@ -51,14 +63,37 @@ def promote(pending: Sequence[PendingFile], root: Path, *, disk: Disk = DISK) ->
 def demote(pending: Sequence[PendingFile]) -> None:
     """Take back a promotion whose rows were definitely refused: the files go as soon as they are closed.
 
-    Never after an error that leaves open whether the rows are there: then the files must stay.
+    Never after an error that leaves open whether the rows are there: then the files must stay, as those do that have
+    had a row before.
     """
     for file in dict.fromkeys(pending):
-        file.stored = file.lasting
+        if file.recorded:
+            continue
+        file.stored = None
         if file.staged is not None:
-            file.staged.promoted = False
-            if file.staged.closed:
-                os.unlink(file.staged.path)
+            _take_back(file.staged)
+
+
+def record(pending: Sequence[PendingFile]) -> None:
+    """Take note that rows tell of files now."""
+    for file in pending:
+        file.recorded = True
+    leave(pending)
+
+
+def leave(pending: Sequence[PendingFile]) -> None:
+    """Leave files where they are, whether rows tell of them or not: the sweep will see."""
+    promises.end(file.id for file in pending)
+
+
+def _take_back(file: StagedFile) -> None:
+    file.promoted = False
+    try:
+        if file.closed:
+            os.unlink(file.path)
+    except OSError as error:  # gone already; or the sweep will try again
+        log.warning("%s, which was not stored after all, cannot be removed: %s", file.path, error)
+    promises.end([file.id])
 
 
 def _make_durable(staged: list[StagedFile], root: Path, disk: Disk) -> None:

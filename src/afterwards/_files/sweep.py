@@ -1,24 +1,25 @@
 """Removes files that nobody will ever ask for: what killed processes left, and files without a row.
 
 Any number of processes may run it. It follows no link, goes into no folder but its own two kinds, and touches only
-what is named like an id, so that anything else somebody puts there stays. A file without a row stays for an hour: the
-request that promoted it may still be waiting for its commit. While a backup holds the files (`_files/holding.py`), none
-is removed.
+what is named like an id, so that anything else somebody puts there stays. A file without a row stays for an hour, and
+for as long as a living process promises to put it on record (`_files/promises.py`). While a backup holds the files
+(`_files/holding.py`), none is removed.
 """
 
 import errno
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from afterwards._domain.ids import is_id
 from afterwards._files.holding import held
+from afterwards._files.promises import is_promised
 from afterwards._files.stored import path_of
 
-GRACE = 3600.0  # seconds; far above the longest commit
+GRACE = 3600.0  # seconds: a commit that failed may turn out to be there once the database is opened again
 BATCH = 500  # ids in one question to the store
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -125,29 +126,39 @@ def remove_orphans(
             found = _plain(folder, id) if folder is not None else None
         if is_id(id) and found is not None and max(found.st_mtime, found.st_ctime) <= now - grace:
             old.append(id)
-    rows = set(known(old)) if old else set()
     gone = []
-    if not held(root):
-        for id in old:
-            if id not in rows:
-                with _folder(path_of(id, root).parent) as folder:
-                    if _unlink(folder, id) is not None:
-                        gone.append(id)
+    for id in _unneeded(old, root, known):
+        with _folder(path_of(id, root).parent) as folder:
+            if _unlink(folder, id) is not None:
+                gone.append(id)
     return gone
 
 
 def _remove_unknown(root: Path, old: list[str], known: Callable[[list[str]], Collection[str]], seen: int) -> Swept:
-    rows = set(known(old)) if old else set()
-    unknown = [id for id in old if id not in rows]
     removed = freed = 0
-    if unknown and not held(root):  # asked after `known`: see `_files/holding.py`
-        for id in unknown:
-            with _folder(path_of(id, root).parent) as folder:
-                size = _unlink(folder, id)
-            if size is not None:
-                removed += 1
-                freed += size
+    for id in _unneeded(old, root, known):
+        with _folder(path_of(id, root).parent) as folder:
+            size = _unlink(folder, id)
+        if size is not None:
+            removed += 1
+            freed += size
     return Swept(seen=seen, removed=removed, bytes=freed)
+
+
+def _unneeded(ids: Sequence[str], root: Path, known: Callable[[list[str]], Collection[str]]) -> list[str]:
+    """Return those of these files that have no row and never will have.
+
+    Promises are asked for before rows: one that ends in between is found as a row. Holds are asked for last; see
+    `_files/holding.py`.
+    """
+
+    def unknown(ids: Sequence[str]) -> list[str]:
+        rows = set(known(list(ids))) if ids else set()
+        return [id for id in ids if id not in rows]
+
+    left = unknown(ids)  # nearly all have one, and asking for promises takes a call for each
+    left = unknown([id for id in left if not is_promised(id, root)])
+    return [] if left and held(root) else left
 
 
 def _files(root: Path) -> Iterator[tuple[str, float]]:

@@ -28,7 +28,7 @@ from afterwards._files.cloning import clone
 from afterwards._files.disk import DISK, FULL
 from afterwards._files.outputs import Memory, OutputFile
 from afterwards._files.pending import Copied, PendingFile, Source
-from afterwards._files.promotion import demote, promote
+from afterwards._files.promotion import demote, leave, promote
 from afterwards._files.removal import remove_folder
 from afterwards._files.staging import INLINE_BYTES, StagedFile, Staging
 from afterwards._files.stored import StoredFile
@@ -42,8 +42,6 @@ LONGEST_NAME = 255  # characters of a label
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # the last: a pipe must not hang us
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,16}\Z")
-
-_COPIES = (Copied, OutputFile)
 
 Output = TypeVar("Output", bound=OutputFile)
 
@@ -63,11 +61,11 @@ class Made:
 
     def take_back(self) -> None:
         """Remove the files, whose rows were refused for sure."""
-        for file in self.pending:
-            try:
-                demote([file])
-            except OSError as error:  # gone already; or the sweep will try again
-                log.warning("file %s, which was not stored after all, cannot be removed: %s", file.id, error)
+        demote(self.pending)
+
+    def leave(self) -> None:
+        """Take note that the store has answered, and that they are on record, or may be."""
+        leave(self.pending)
 
 
 class Workshop:
@@ -174,10 +172,6 @@ class Workspace:
                             batch[-1].hold()
                         files += promote(batch, self._shop.root, disk=DISK)
                         pending += batch
-                    except BaseException:
-                        for one in batch:
-                            _forget_names(one.source)
-                        raise
                     finally:
                         for one in batch:  # closes it
                             one.release()
@@ -319,13 +313,6 @@ def _pending(source: Source, name: str, content_type: str | None) -> PendingFile
 def _as_artifact(file: StoredFile) -> StoredFile:
     """Say where it comes from."""
     return msgspec.structs.replace(file, kind=FileKind.ARTIFACT)
-
-
-def _forget_names(source: Source) -> None:
-    """See that a file goes when it is closed, even if it was renamed before something failed: no row tells of it."""
-    staged = source if isinstance(source, StagedFile) else source.staged if isinstance(source, _COPIES) else None
-    if staged is not None:
-        staged.promoted = False
 
 
 def label(name: str) -> str:

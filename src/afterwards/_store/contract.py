@@ -144,9 +144,9 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescue:
-    """End a worker that is dead or silent and free the tasks and keys it held. Answer: list[Rescued].
+    """End a worker that is dead or silent and free the tasks and keys it held, and end uploads only it knew of.
 
-    Of two that rescue the same worker, one gets None for an answer.
+    Answer: list[Rescued]. Of two that rescue the same worker, one gets None for an answer.
     """
 
     worker: str
@@ -287,8 +287,8 @@ class Store(Protocol):
     def submit(self, command: Command, reply: Reply) -> None:
         """Hand over a command from any thread; its answer is delivered when it is on stable storage.
 
-        Delivered exceptions: LeaseLost, KeyLost, QuotaExceeded, BrokenRule, StorageFull, StorageUnsure, StoreBusy,
-        Stopped.
+        Delivered exceptions: LeaseLost, KeyLost, QuotaExceeded, CommandRefused, StorageFull, StorageUnsure,
+        StoreBusy, Stopped.
         """
         ...
 
@@ -352,7 +352,7 @@ class Store(Protocol):
         ...
 
     def known_files(self, ids: Sequence[str]) -> set[str]:
-        """Return which of these files have a row."""
+        """Return which of these files have a row, or belong to an upload that is open."""
         ...
 
     def purgeable(self, wanted: Purge) -> tuple[int, int, int]:

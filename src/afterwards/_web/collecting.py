@@ -38,6 +38,7 @@ from afterwards.errors import (
     StorageFull,
     StorageUnsure,
     StoreBusy,
+    UnknownFile,
     Unstorable,
 )
 
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("afterwards")
 
+_GONE = (
+    "File {file}, which a task of this request was to take, was deleted while the request was being answered. "
+    "Nothing of the request was stored. Upload the file again, then send the request again."
+)
 MOST_LINKS = 16  # in one answer: many clients and proxies refuse one with more than a hundred headers, or 8 KiB of them
 
 
@@ -149,9 +154,13 @@ class Gathering:
         if self._drafts:
             try:
                 plan = await self._store(response, held=streamed)
-            except QuotaExceeded as error:
-                raise refused(self._connection, error) from error  # another process has used up the room meanwhile
-            except (StorageFull, StorageUnsure, StoreBusy, Stopped, KeyLost) as error:
+            except (QuotaExceeded, StorageFull) as error:  # another process has used up the room meanwhile
+                raise refused(self._connection, error) from error
+            except StorageUnsure as error:
+                raise refused(self._connection, error, late=True) from error
+            except UnknownFile as error:
+                raise HTTPException(410, _GONE.format(file=error.file)) from error
+            except (StoreBusy, Stopped, KeyLost) as error:
                 raise plain(error, self.system.hidden_folder) from error
         if plan is not None or self._unsaved or (streamed and self._injected is not None):
             self._hook(response, plan, own)

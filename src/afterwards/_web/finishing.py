@@ -6,6 +6,7 @@ whole: whoever asks again after a crash in between finds it finished, or finishe
 """
 
 import logging
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,8 +16,10 @@ import msgspec
 from afterwards._domain.checksums import Hashes, as_text
 from afterwards._domain.files import FileKind, Verdict
 from afterwards._domain.uploads import Upload, UploadState
+from afterwards._files import promises
+from afterwards._files.disk import honest_errors
 from afterwards._files.joining import append
-from afterwards._files.parts import Part, remove_part
+from afterwards._files.parts import Part, part_path, remove_part
 from afterwards._files.sniffing import START, sniff
 from afterwards._files.staging import INLINE_BYTES
 from afterwards._files.stored import StoredFile
@@ -92,7 +95,10 @@ class Finishing:
             TakenOver: Another request has it now.
         """
         ready = await self._checked(upload, lambda: self._small(upload, content))
-        return await self._commit(upload, ready, keep, offset=0)
+        done = await self._commit(upload, ready, keep, offset=0)
+        if os.path.lexists(part_path(upload.id, self._system.root)):  # of a request that was killed with its process
+            await self._holding.on_thread(remove_part, upload.id, self._system.root)
+        return done
 
     async def create_small(self, upload: Upload, content: bytes, keep: Keep | None) -> Upload:
         """Store an upload that came whole with the request that creates it.
@@ -131,6 +137,10 @@ class Finishing:
             upload = msgspec.structs.replace(upload, length=sum(parts[id].upload.offset for id in ids))
             system.upload_door.check_size(upload.length, upload.name)
 
+            def forget() -> None:
+                self._clear(upload.id)
+                promises.end([upload.id])
+
             def prepare() -> _Ready:
                 target = Part.open(upload.id, system.root)
                 assert target is not None
@@ -139,17 +149,20 @@ class Finishing:
                     for id in ids:
                         source, size = parts[id].part, parts[id].upload.offset
                         if source is not None:
-                            append(target, at, source, size)
+                            append(target, at, source, size, check=system.upload_door.check_disk)
                         at += size
                     hashes = Hashes(algorithms(upload))
                     target.read_into(hashes)
                     small = target.read_all() if at <= INLINE_BYTES else None
                     ready = self._file(upload, hashes, small, target.read_start(START))
                     if small is None:
+                        with honest_errors("storing joined uploads", system.root):
+                            promises.promise([upload.id], system.root)  # it has no row yet that an open upload has
                         target.store()
                     return ready
                 except BaseException:
                     target.remove()
+                    forget()
                     raise
                 finally:
                     target.close()
@@ -158,8 +171,9 @@ class Finishing:
             upload = _finished(upload, ready)
 
             def clear() -> None:
-                for id in (upload.id, *parts):
+                for id in parts:
                     self._clear(id)
+                forget()
 
             try:
                 beside = await self._beside(upload, keep)
@@ -215,7 +229,7 @@ class Finishing:
         row = system.store.upload(id)
         if row is None or row.state is not UploadState.OPEN:
             remove_part(id, system.root)
-        if row is not None and row.state is not UploadState.FINISHED and not system.store.known_files([id]):
+        if (row is None or row.state is not UploadState.FINISHED) and not system.store.known_files([id]):
             remove([id], system.root)
 
     def _small(self, upload: Upload, content: bytes) -> _Ready:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -21,10 +21,10 @@ from afterwards._domain.uploads import Upload, UploadState, after_interruption
 from afterwards._engine.clock import boot_id
 from afterwards._files.parts import Part, remove_part
 from afterwards._files.sweep import remove
-from afterwards._store.contract import ask
+from afterwards._store.contract import CallbackReply, ask
 from afterwards._store.upload_commands import AdvanceUpload, EndUpload, FenceUpload
 from afterwards._web.leaving import is_stopping
-from afterwards.errors import QuotaExceeded, TakenOver
+from afterwards.errors import QuotaExceeded, StorageFull, TakenOver
 from afterwards.errors.uploads import UnknownUpload, UploadBusy, UploadGone
 
 if TYPE_CHECKING:
@@ -69,7 +69,10 @@ class Holding:
 
     def later(self, call: Callable[..., object], *args: object) -> None:
         """Make such a call while nobody waits for it."""
-        self._threads.submit(call, *args)
+        try:
+            self._threads.submit(call, *args)
+        except RuntimeError:  # the interpreter is ending, and this must not be lost
+            call(*args)
 
     async def find(self, id: str) -> Upload:
         """Return an upload that is open or finished.
@@ -159,7 +162,7 @@ class Holding:
         fenced = 0.0
         while True:
             upload = await self.find(id)
-            part = await self.on_thread(self._open, id, create and _is_open(upload))
+            part = await self.on_thread(self._open, upload, create and _is_open(upload))
             if part is None:
                 return None
             try:
@@ -177,8 +180,8 @@ class Holding:
                 raise
             part.close()  # the upload has ended meanwhile
 
-    def _open(self, id: str, create: bool) -> Part | None:
-        return Part.open(id, self._system.root, create=create)
+    def _open(self, upload: Upload, create: bool) -> Part | None:
+        return Part.open(upload.id, self._system.root, create=create, named=upload.offset > 0)
 
     async def _settle(self, upload: Upload, part: Part) -> Upload:
         """Find out what an interrupted request left, and put it on record."""
@@ -257,28 +260,53 @@ class Holding:
         """End an upload that can never be finished, and free its room."""
         await self._end(upload.id, UploadState.FAILED)
 
+    def fail_later(self, upload: Upload) -> None:
+        """Do that while nobody waits for it. Where the store cannot, the upload ends with this process, or expires."""
+
+        def ended(freed: Any) -> None:
+            if isinstance(freed, BaseException):
+                log.warning("upload %s, which was cut off, could not be ended: %s", upload.id, freed)
+            else:
+                self.later(self._free, upload.id, freed)
+
+        now = self._system.engine.clock.now()
+        command = EndUpload(id=upload.id, state=UploadState.FAILED, now=now)
+        self._system.store.submit(command, CallbackReply(ended))
+
     async def terminate(self, id: str) -> None:
         """End an upload, finished or not, and free its room, unless a task has its file.
 
+        Where the disk is too full to say so, the bytes of an unfinished one go first. Should its row still say then
+        that it is open, whoever asks is told that it is over, because its bytes are gone.
+
         Raises:
             UnknownUpload, UploadGone: There is none.
+            StorageFull: There is no room even to say that it is over.
         """
-        await self.find(id)
+        upload = await self.find(id)
         if (stop := self._writing.get(id)) is not None:
             stop.set()
-        await self._end(id, UploadState.TERMINATED)
+        try:
+            await self._end(id, UploadState.TERMINATED)
+        except StorageFull:
+            if not _is_open(upload):  # a row without its file must not be
+                raise
+            await self.on_thread(remove_part, id, self._system.root)
+            await self._end(id, UploadState.TERMINATED)
 
     async def _end(self, id: str, state: UploadState) -> None:
         system = self._system
         now = system.engine.clock.now()
         freed: bool | None = await ask(system.store, EndUpload(id=id, state=state, now=now))
+        await self.on_thread(self._free, id, freed)
 
-        def free() -> None:
-            remove_part(id, system.root)
-            if freed:
-                remove([id], system.root)
-
-        await self.on_thread(free)
+    def _free(self, id: str, freed: bool | None) -> None:
+        root = self._system.root
+        remove_part(id, root)
+        try:
+            remove([id] if freed else [], root)
+        except OSError as error:
+            log.warning("the file of upload %s, which is over, cannot be removed now: %s", id, error)
 
 
 async def _ended(future: Future[T]) -> T:

@@ -30,7 +30,6 @@ from afterwards._files.staging import CHUNK, INLINE_BYTES, StagedFile
 from afterwards._store.contract import CallbackReply, FutureReply, ask
 from afterwards._store.keys import Answered, FreeKey, KeepAnswer, TakeKey
 from afterwards._web.problems import plain, problem
-from afterwards._web.uploads import stored_digest
 from afterwards.errors import Error, InvalidKey, KeyInUse, KeyReused, Stopped, StorageUnsure
 
 if TYPE_CHECKING:
@@ -328,10 +327,8 @@ async def _of_form(scope: Any, form: FormData) -> bytes:
     items: list[tuple[str, str | tuple[str, ...]]] = []
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
-            digest = stored_digest(value)
-            if digest is None:
-                is_small = (value.size or 0) <= INLINE_BYTES
-                digest = _digest(value.file) if is_small else await asyncio.to_thread(_digest, value.file)
+            is_small = (value.size or 0) <= INLINE_BYTES
+            digest = _digest(value.file) if is_small else await asyncio.to_thread(_digest, value.file)
             items.append((name, (value.filename or "", value.content_type or "", digest)))
         else:
             items.append((name, value))

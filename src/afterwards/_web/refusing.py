@@ -47,9 +47,13 @@ _REFUSED = frozenset({401, 403, 413, 415, 422, 429, 507})
 _HANDLERS = "starlette.exception_handlers"
 _SORRY: dict[str, type[Error]] = {StorageFull.code: StorageFull, StorageUnsure.code: StorageUnsure}
 _TEXTS = {
-    StorageFull.code: "There is no room left to store this upload. Nothing of it has been kept. Send it again later.",
-    StorageUnsure.code: "This upload could not be stored. Nothing of it has been kept. Send it again later.",
+    StorageFull.code: "There is no room left to store this request. Nothing of it has been kept. Send it again later.",
+    StorageUnsure.code: "This request could not be stored. Nothing of it has been kept. Send it again later.",
 }
+_UNKNOWN = (
+    "The disk failed while this request was being stored, so whether it was is unknown. Send it again with the same "
+    "Idempotency-Key; without one, look whether its task exists before sending it again."
+)
 
 
 class Refusal(HTTPException):
@@ -61,12 +65,13 @@ class Refusal(HTTPException):
         self.error = error
 
 
-def refused(request: HTTPConnection, error: Error) -> Refusal:
-    """Stop the reading, and return what is to be raised."""
+def refused(request: HTTPConnection, error: Error, *, late: bool = False) -> Refusal:
+    """Stop the reading, and return what is to be raised; `late`: the database may have been asked to store it."""
     stop_reading(request)
     if error.code in _SORRY:  # how full which disk is concerns whoever runs the server
-        log.error("an upload was refused: %s", error)
-        error = _SORRY[error.code](_TEXTS[error.code])
+        log.error("a request was refused: %s", error)
+        unknown = late and isinstance(error, StorageUnsure)
+        error = _SORRY[error.code](_UNKNOWN if unknown else _TEXTS[error.code])
     refusal = Refusal(error)
     with_close(refusal, request.scope)
     return refusal

@@ -225,10 +225,10 @@ class System:
         try:
             if opened is not None:
                 gathering.admission = await opened.admit()
-            if has_key:
-                handler = partial(self.keys.answer, handler, route, gathering)
             if fields := route.upload_fields():
                 handler = resolved(handler, fields, self)
+            if has_key:  # around the other: a request whose uploads are gone is known by their ids
+                handler = partial(self.keys.answer, handler, route, gathering)
             if opened is not None:
                 response = await opened.answer(handler, self)
             else:

@@ -148,7 +148,7 @@ class UploadRoutes:
                 slot.kept()
                 return self._created(small, wanted, location, asked)
             if wanted.ends:  # its client cannot learn the address before the answer
-                upload = await uploading.create(upload)
+                upload = await uploading.create_unnamed(upload)
                 entry.counted(coming)
                 done = await uploading.append_or_fail(upload, request, replace(body, keep=keep))
                 slot.kept()

@@ -149,9 +149,17 @@ class UploadDoor:
         Raises:
             StorageFull: It has no room.
         """
+        self.check_disk()
+        return Entry(self._ledger, Holding(None, is_counted=True))
+
+    def check_disk(self) -> None:
+        """See that the reserve of the disk is free, such as while parts are copied.
+
+        Raises:
+            StorageFull: It is not.
+        """
         with _discreet():
             self._ledger.check_disk()
-        return Entry(self._ledger, Holding(None, is_counted=True))
 
     def _look(self, upload: Upload, more: int) -> None:
         """See whether so much more would fit; the transaction that records it decides."""

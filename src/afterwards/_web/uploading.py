@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import msgspec
 from starlette.requests import Request
 
 from afterwards._domain.files import FileKind
@@ -88,12 +89,19 @@ class Uploading:
         content = await self._appending.collect(request, declared, body.checks)
         return await self._finishing.create_small(upload, content, keep)
 
+    async def create_unnamed(self, upload: Upload) -> Upload:
+        """Make an upload known whose id its client does not learn before it is whole; it ends with this process."""
+        return await self.create(msgspec.structs.replace(upload, worker=self._system.engine.worker))
+
     async def append_or_fail(self, upload: Upload, request: Request, body: Body) -> Upload:
-        """Add what comes to an upload whose id its client does not learn before it is whole: else nothing is left."""
+        """Add what comes to such an upload; where it does not come whole, nothing is left."""
         try:
             return await self._appending.append(upload, request, body)
         except Error:
             await self.holding.fail(upload)
+            raise
+        except BaseException:  # cancelled, or an error nobody foresaw: there may be no time to wait
+            self.holding.fail_later(upload)
             raise
 
     async def append(self, upload: Upload, request: Request, body: Body) -> Upload:

@@ -44,12 +44,6 @@ def settle_as(upload: UploadFile, pending: PendingFile) -> None:
     setattr(upload, _KEPT, pending)
 
 
-def stored_digest(upload: UploadFile) -> str | None:
-    """Return the digest of an upload that was stored before its request, None for one that came with it."""
-    known = getattr(upload, _KEPT, None)
-    return known.lasting.digest if isinstance(known, PendingFile) and known.lasting is not None else None
-
-
 def _kept(upload: UploadFile, staging: Staging, function: str, argument: str) -> PendingFile:
     known = getattr(upload, _KEPT, None)
     ours = isinstance(upload.file, Spool | StagedFile) and upload.file.root == staging.root

@@ -50,6 +50,7 @@ from afterwards.errors.receiving import (
 from afterwards.errors.store import (
     BackupRefused,
     BrokenRule,
+    CommandRefused,
     Stopped,
     StorageFull,
     StorageUnsure,
@@ -101,6 +102,7 @@ __all__ = [
     "BodyTooSlow",
     "BrokenRule",
     "ClientLeft",
+    "CommandRefused",
     "DamagedArguments",
     "DamagedFile",
     "Error",
@@ -182,6 +184,7 @@ HTTP_STATUS: dict[str, int] = {
     "store_busy": 503,
     "stopped": 503,
     "broken_rule": 500,
+    "command_refused": 500,
     "lease_lost": 409,
     "invalid_idempotency_key": 400,
     "idempotency_key_in_use": 409,

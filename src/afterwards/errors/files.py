@@ -35,6 +35,7 @@ class UnknownFile(Error):
     code = "unknown_file"
 
     def __init__(self, *, file: str) -> None:
+        self.file = file
         super().__init__(
             f"no file has the id {file!r}. It was never stored, or it was deleted with the tasks it belonged to when "
             "they had been kept long enough."

@@ -34,15 +34,28 @@ class Stopped(Error):
     code = "stopped"
 
 
-class BrokenRule(Error):
+class CommandRefused(Error):
+    """The store could not carry out a change, so nothing of it was stored."""
+
+    code = "command_refused"
+
+    def __init__(self, *, command: str, problem: str) -> None:
+        super().__init__(
+            f"the store could not carry out {command} ({problem}); nothing of it was stored, and trying again will "
+            "not help. Where no value is far too large, this is a fault in Afterwards: please report it."
+        )
+
+
+class BrokenRule(CommandRefused):
     """A change would have broken a rule that the database keeps, so it was not stored: a fault in Afterwards."""
 
     code = "broken_rule"
 
     def __init__(self, *, command: str, rule: str) -> None:
-        super().__init__(
+        Error.__init__(
+            self,
             f"the database refused {command}, because it breaks one of its rules ({rule}); nothing of it was stored. "
-            "This is a fault in Afterwards: please report it with this message."
+            "This is a fault in Afterwards: please report it with this message.",
         )
 
 

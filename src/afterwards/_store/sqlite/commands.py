@@ -300,6 +300,7 @@ def _rescue(connection: apsw.Connection, command: contract.Rescue) -> list[contr
         batch.write(connection)
     connection.execute(QUERIES["let_go_all"], {"worker": command.worker, "now": command.now})
     keys.free_keys(connection, command.worker)
+    uploads.abandon(connection, command.worker, command.now)
     connection.execute(QUERIES["delete_worker"], {"worker": command.worker})
     return [
         contract.Rescued(id=held.id, name=held.name, attempt=held.attempt, state=settlement.state)

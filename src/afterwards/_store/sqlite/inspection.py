@@ -198,7 +198,7 @@ class Inspection:
         return self._rows("tasks_of_file", id=id, limit=limit)
 
     def known_files(self, ids: Sequence[str]) -> set[str]:
-        """Return which of these files have a row."""
+        """Return which of these files have a row, or belong to an upload that is open."""
         return {id for (id,) in self._rows("known_files", ids=msgspec.json.encode(list(ids)).decode())}
 
     def uploads(self) -> Iterator[tuple[str, int]]:

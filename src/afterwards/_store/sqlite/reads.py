@@ -156,7 +156,7 @@ class Reads:
         return {owner: Usage(bytes=bytes, files=files) for owner, bytes, files in rows}
 
     def known_files(self, ids: Sequence[str]) -> set[str]:
-        """Return which of these files have a row."""
+        """Return which of these files have a row, or belong to an upload that is open."""
         return {id for (id,) in self._rows("known_files", ids=msgspec.json.encode(list(ids)).decode())}
 
     def purgeable(self, wanted: Purge) -> tuple[int, int, int]:

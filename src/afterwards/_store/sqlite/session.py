@@ -24,7 +24,15 @@ from afterwards._store.sqlite.pool import Pool
 from afterwards._store.sqlite.schema import check_owner
 from afterwards._store.sqlite.sql import QUERIES
 from afterwards._store.upkeep import Prune, Purge
-from afterwards.errors import BrokenRule, Error, StorageFull, StorageUnsure, StoreBusy, StoreRefused
+from afterwards.errors import (
+    BrokenRule,
+    CommandRefused,
+    Error,
+    StorageFull,
+    StorageUnsure,
+    StoreBusy,
+    StoreRefused,
+)
 
 log = logging.getLogger("afterwards.store")
 
@@ -225,8 +233,13 @@ def _replaced(path: object, outcome: str) -> str:
 
 
 def _as_ours(error: Exception, command: Command) -> Exception:
+    """Say that nothing of a command is stored, whatever kept it from being carried out."""
+    if isinstance(error, Error):
+        return error
+    what = type(command).__name__
     if isinstance(error, apsw.ConstraintError):
-        broken = BrokenRule(command=type(command).__name__, rule=str(error))
-        broken.__cause__ = error
-        return broken
-    return error
+        refused: CommandRefused = BrokenRule(command=what, rule=str(error))
+    else:
+        refused = CommandRefused(command=what, problem=f"{type(error).__name__}: {error}")
+    refused.__cause__ = error
+    return refused

@@ -108,6 +108,11 @@ def upload_in(connection: apsw.Connection, id: str) -> Upload | None:
     return upload_of(rows[0]) if rows else None
 
 
+def abandon(connection: apsw.Connection, worker: str, now: int) -> None:
+    """Let the uploads expire that nobody can name now that a worker has ended."""
+    connection.execute(QUERIES["abandon_uploads"], {"worker": worker, "now": now})
+
+
 def _counted(upload: Upload) -> int:
     """Return how many bytes an open upload counts with; the triggers of `usage` count the same."""
     return upload.offset if upload.length is None else upload.length

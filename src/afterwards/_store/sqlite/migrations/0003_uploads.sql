@@ -18,6 +18,7 @@ CREATE TABLE upload (
     offset       INTEGER NOT NULL CHECK (offset >= 0),  -- so many bytes are on stable storage
     boot         TEXT    NOT NULL,  -- the start of the machine in which the offset last grew
     writer       INTEGER NOT NULL DEFAULT 0,  -- the fence: grows with each request that takes the upload from another
+    worker       TEXT,  -- only a request of this one knows of it: nobody can go on with it once that has ended
     created_at   INTEGER NOT NULL,
     changed_at   INTEGER NOT NULL,
     expires_at   INTEGER,  -- NULL: not by itself; a finished one stays as long as its file
@@ -25,6 +26,7 @@ CREATE TABLE upload (
     CHECK (state <> 'finished' OR offset = length)
 ) STRICT;
 CREATE INDEX upload_expiring ON upload (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX upload_of_worker ON upload (worker) WHERE worker IS NOT NULL;
 
 -- A finished upload is over when its file is: for a while, who asks is told that it was there.
 CREATE TRIGGER upload_file_gone AFTER DELETE ON file WHEN old.kind = 'upload' BEGIN
