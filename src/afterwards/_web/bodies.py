@@ -9,13 +9,14 @@ middleware or a `Request` class of the program's own that may want to see the by
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing
+from concurrent.futures import Future
+from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
 from starlette.requests import ClientDisconnect, Request
 
 from afterwards._domain.pace import Pace
+from afterwards._files.pools import Pool, ended
 from afterwards.errors import BodyTooLarge, BodyTooSlow, ClientLeft, TakenOver
 
 Block = bytes | bytearray | memoryview
@@ -26,7 +27,7 @@ COLLECT = 1 << 20  # bytes that are handed over together
 LOOK = 0.2  # seconds between looks at whether another request takes over
 THREADS = 16
 
-_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="afterwards-body")
+_threads = Pool("body", THREADS)
 _PACE = Pace()
 
 
@@ -203,15 +204,9 @@ class _Portable:
 
     async def _written(self) -> None:
         """Wait for the thread, and raise what its writing raised."""
-        if (writing := self._writing) is not None:
-            await self._done(writing)
+        if self._writing is not None:
+            await ended(self._writing)
             self._writing = None
-            writing.result()
-
-    async def _done(self, writing: Future[None]) -> None:
-        done = asyncio.Event()
-        writing.add_done_callback(lambda _: self._loop.call_soon_threadsafe(done.set))
-        await done.wait()
 
     async def _finish(self) -> None:
         """Hand over all that was received."""
@@ -225,14 +220,9 @@ class _Portable:
 
     async def _rest(self) -> None:
         """Wait for a thread that still writes, also when cancelled: whoever asked may close the file next."""
-        cancelled: asyncio.CancelledError | None = None
-        while self._writing is not None and not self._writing.done():
-            try:
-                await self._done(self._writing)
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
+        if self._writing is not None:
+            with suppress(Exception):  # it is raised by whoever hands over the rest, if anybody does
+                await ended(self._writing)
 
 
 def _write_all(write: Write, parts: list[bytes]) -> None:
