@@ -7,6 +7,7 @@ changes, so that nobody has to match on text.
 from afterwards.errors.base import (
     Error,
     InvalidRequest,
+    MethodRefused,
 )
 from afterwards.errors.files import (
     AttemptEnded,
@@ -118,6 +119,7 @@ __all__ = [
     "LinkExpired",
     "LinkNeeded",
     "LinkRefused",
+    "MethodRefused",
     "MissingFile",
     "PreconditionFailed",
     "ProgramRefused",
@@ -195,6 +197,7 @@ HTTP_STATUS: dict[str, int] = {
     "task_open": 409,
     "task_not_stored": 409,
     "invalid_request": 422,
+    "method_not_allowed": 405,
     "unknown_file": 404,
     "file_held": 409,
     "file_infected": 403,
