@@ -1,6 +1,7 @@
 """Draining a body, by both ways: to whoever writes it, with every end it can come to."""
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -220,6 +221,20 @@ def test_a_steady_client_leaves_room_for_another(serve: Serve, monkeypatch: pyte
         assert app.ends == [1_000_000]
 
     assert app.content.count(b"y") == 1_000_000
+
+
+def test_a_body_for_which_there_is_no_descriptor_comes_the_ordinary_way(serve: Serve, monkeypatch: pytest.MonkeyPatch):
+    def refusing(descriptor: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "dup", refusing)
+    app, content = Draining(), os.urandom(3_000_000)
+    with serve(app) as port, wire(port) as client:
+        for _ in range(2):
+            assert client.send(head("/", len(content), kind=RAW) + content).answer().body == b"3000000"
+
+    assert app.content == content * 2
+    assert app.kinds == {bytes}
 
 
 def test_what_writing_raises_ends_it(serve: Serve):

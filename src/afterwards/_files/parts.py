@@ -84,7 +84,8 @@ class Part:
 
     def begin_check(self) -> None:
         """Let no byte count from here on, until `end_check`."""
-        os.close(os.open(self._check, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        with honest_errors("beginning to compare an upload with its checksum", self.root):
+            os.close(os.open(self._check, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
     def end_check(self) -> None:
         """Let the bytes count, or what is left of them."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from afterwards._files.disk import USED_UP
 from afterwards._server.taking import Taking
 
 if TYPE_CHECKING:
@@ -158,9 +159,17 @@ class Exchange:
         finally:
             transport.set_write_buffer_limits()
 
-    def duplicate(self) -> socket.socket:
-        """Return the connection's socket under a descriptor of its own, which does not block; the caller closes it."""
-        descriptor = os.dup(self.cycle.transport.get_extra_info("socket").fileno())
+    def duplicate(self) -> socket.socket | None:
+        """Return the connection's socket under a descriptor of its own, which does not block; the caller closes it.
+
+        None where no descriptor is left: then the bytes go the ordinary way.
+        """
+        try:
+            descriptor = os.dup(self.cycle.transport.get_extra_info("socket").fileno())
+        except OSError as error:
+            if error.errno not in USED_UP:
+                raise
+            return None
         try:
             duplicate = socket.socket(fileno=descriptor)
         except BaseException:

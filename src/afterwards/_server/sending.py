@@ -75,8 +75,18 @@ async def _take(exchange: "Exchange", handover: Handover) -> None:
     """Send a body that was offered, unless somebody in between has made it another one."""
     cycle = exchange.cycle
     as_announced = not cycle.chunked_encoding and cycle.expected_content_length == handover.size
-    if not cycle.response_started or not as_announced or not handover.take():
+    if not cycle.response_started or not as_announced:
         return
+    target = exchange.duplicate()
+    if target is None:
+        return
+    with target:
+        if handover.take():
+            await _send_taken(exchange, handover, target)
+
+
+async def _send_taken(exchange: "Exchange", handover: Handover, target: socket.socket) -> None:
+    cycle = exchange.cycle
     flow = cycle.flow
     was_reading = not flow.read_paused
     flow.pause_reading()  # an answer to what comes next must not get between
@@ -84,7 +94,7 @@ async def _take(exchange: "Exchange", handover: Handover) -> None:
     try:
         await exchange.flushed()
         if not cycle.disconnected:
-            complete = await _send_all(exchange, handover)
+            complete = await _send_all(exchange, handover, target)
     finally:
         if complete:
             cycle.expected_content_length = 0
@@ -97,17 +107,16 @@ async def _take(exchange: "Exchange", handover: Handover) -> None:
             exchange.end()
 
 
-async def _send_all(exchange: "Exchange", handover: Handover) -> bool:
+async def _send_all(exchange: "Exchange", handover: Handover, target: socket.socket) -> bool:
     """Tell whether the client has it all; if not, the connection cannot be used any more."""
     path, pace = exchange.cycle.scope["path"], exchange.connection.settings.pace
-    with exchange.duplicate() as target:
-        sending = Sending(target, handover.file, handover.pieces)
-        try:
-            if await _until_end(sending, pace):
-                return True
-        except DamagedFile as error:
-            log.error("%s was cut off after %d of %d bytes: %s", path, sending.sent, handover.size, error)
-            return False
+    sending = Sending(target, handover.file, handover.pieces)
+    try:
+        if await _until_end(sending, pace):
+            return True
+    except DamagedFile as error:
+        log.error("%s was cut off after %d of %d bytes: %s", path, sending.sent, handover.size, error)
+        return False
     if sending.is_slow:
         text = "%s was cut off after %d of %d bytes: its client takes less than %g bytes a second, or stands still"
         log.info(text, path, sending.sent, handover.size, pace.rate)

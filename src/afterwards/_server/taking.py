@@ -69,8 +69,10 @@ class Taking:
             return 0
         return int(exchange.unread) + len(exchange.cycle.body)
 
-    async def __call__(self, write: Callable[[Any], object], *, pace: Pace, stop: threading.Event | None) -> int:
+    async def __call__(self, write: Callable[[Any], object], *, pace: Pace, stop: threading.Event | None) -> int | None:
         """Hand the rest of the body to `write`, on one thread at a time; return how many bytes there were.
+
+        None where there is no descriptor for that: then nothing has been read, and the body can be received.
 
         Raises:
             BodyTooSlow, ClientLeft: All that had come has been handed over before.
@@ -79,9 +81,11 @@ class Taking:
         exchange, cycle = self._exchange, self._exchange.cycle
         if not self.left:
             raise RuntimeError("the body of this request has been read, or refused")
+        source = exchange.duplicate()
+        if source is None:
+            return None
         cycle.flow.pause_reading()
         exchange.go_on()
-        source = exchange.duplicate()
         try:
             reading = _Reading(source, exchange.pop_body(), int(exchange.unread), write, stop)
             exchange.taken = took = reading.left

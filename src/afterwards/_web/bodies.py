@@ -37,8 +37,8 @@ class TakeBody(Protocol):
     receive: Any  # the server's own `receive`; with any other, somebody else wants to see the body
     left: int  # bytes of the body that the application has not been given
 
-    async def __call__(self, write: Write, *, pace: Pace, stop: threading.Event | None) -> int:
-        """Do what `drain` promises."""
+    async def __call__(self, write: Write, *, pace: Pace, stop: threading.Event | None) -> int | None:
+        """Do what `drain` promises, or nothing, and return None."""
         ...
 
 
@@ -77,10 +77,12 @@ async def drain(
         if limit is not None and declared is not None and declared > limit:
             raise BodyTooLarge(limit=limit, declared=declared)
         take = _fast(request, inline)
-        if take is None:
-            return await _Portable(request.stream(), write, limit, pace, stop, inline).run()
-        request._stream_consumed = True
-        return await take(write, pace=pace, stop=stop)
+        if take is not None:
+            request._stream_consumed = True
+            if (received := await take(write, pace=pace, stop=stop)) is not None:
+                return received
+            request._stream_consumed = False
+        return await _Portable(request.stream(), write, limit, pace, stop, inline).run()
     except (BodyTooLarge, BodyTooSlow, TakenOver):
         if (refuse := _extension(request, "afterwards.refuse")) is not None:
             refuse()

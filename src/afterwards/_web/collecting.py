@@ -38,6 +38,7 @@ from afterwards.errors import (
     StorageFull,
     StorageUnsure,
     StoreBusy,
+    TooManyOpenFiles,
     Unstorable,
 )
 
@@ -151,7 +152,7 @@ class Gathering:
                 plan = await self._store(response, held=streamed)
             except QuotaExceeded as error:
                 raise refused(self._connection, error) from error  # another process has used up the room meanwhile
-            except (StorageFull, StorageUnsure, StoreBusy, Stopped, KeyLost) as error:
+            except (StorageFull, StorageUnsure, TooManyOpenFiles, StoreBusy, Stopped, KeyLost) as error:
                 raise plain(error, self.system.hidden_folder) from error
         if plan is not None or self._unsaved or (streamed and self._injected is not None):
             self._hook(response, plan, own)

@@ -56,6 +56,7 @@ from afterwards.errors.store import (
     StorageUnsure,
     StoreBusy,
     StoreRefused,
+    TooManyOpenFiles,
 )
 from afterwards.errors.tasks import (
     DamagedArguments,
@@ -136,6 +137,7 @@ __all__ = [
     "TaskNotStored",
     "TaskOpen",
     "TooManyArtifacts",
+    "TooManyOpenFiles",
     "TypeRefused",
     "UnfinishedUpload",
     "UnknownFile",
@@ -177,6 +179,7 @@ HTTP_STATUS: dict[str, int] = {
     "forged_task": 500,
     "storage_full": 507,
     "storage_unsure": 503,
+    "too_many_open_files": 503,
     "missing_file": 500,
     "damaged_file": 500,
     "unsupported_version": 500,
