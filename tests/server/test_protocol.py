@@ -129,6 +129,19 @@ def test_a_refused_chunked_body_is_not_read_either(serve: Serve):
     assert sum(READS) <= 65_536
 
 
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_of_a_body_in_crumbs_little_is_read_at_a_time(serve: Serve, size: int):
+    """Each chunk takes as long as a large one, and others wait: 256 KiB of one-byte chunks were 0.1 s."""
+    number = 600_000 // size
+    with serve(counting) as port, wire(port) as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.send((b"%x\r\n" % size + b"x" * size + b"\r\n") * number + b"0\r\n\r\n")
+        assert client.answer().body == b"%d" % (size * number)
+
+    # The first has the head and what came with it.
+    assert (max(READS[1:]) <= 4096) == (size == 1)
+
+
 def test_a_client_that_never_leaves_is_left(serve: Serve):
     """The unread connection stays for the moment that a client needs to read why, and no longer."""
     with serve(refusing) as port:

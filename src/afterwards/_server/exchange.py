@@ -27,6 +27,7 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 SPARE = 65_536  # bytes of a body that are read and thrown away after an answer, to keep the connection
+CRUMB = 256  # bytes of a chunk, on average, below which parsing keeps others waiting
 TICK = 1.0  # seconds between looks at a body that trickles
 MARGIN = 1.0  # seconds later than the application itself would give up, which can say more
 
@@ -41,6 +42,7 @@ class Exchange:
         self.cycle = cycle
         self.declared: int | None = 0  # bytes of the body; None: chunked
         self.got = 0  # of them, what the parser has seen
+        self.pieces = 0  # in which the parser has seen them
         self.taken = 0  # of them, what a thread has read
         self.asked = False  # the application has begun to read
         self.refused = False
@@ -72,6 +74,11 @@ class Exchange:
         """Stand between the application and uvicorn for this request, by attributes of its own cycle only."""
         self.cycle.receive = self.receive  # type: ignore[method-assign]
         self.cycle.send = self.send  # type: ignore[method-assign]
+
+    @property
+    def crumbles(self) -> bool:
+        """Whether the body comes in chunks so small that only a few bytes should be read at a time."""
+        return self.declared is None and self.got <= CRUMB * self.pieces
 
     @property
     def unread(self) -> float:

@@ -22,6 +22,7 @@ from afterwards._server.exchange import Exchange
 
 READ = 65_536  # bytes of one read; of a refused request no more is ever read
 READ_BODY = 262_144  # the same while the application reads a large body
+READ_CRUMBS = 4_096  # the same while that body comes in small chunks, each of which takes as long as a large one
 
 
 class _Buffers(threading.local):
@@ -30,6 +31,7 @@ class _Buffers(threading.local):
     def __init__(self) -> None:
         self.small = memoryview(bytearray(READ))
         self.large = memoryview(bytearray(READ_BODY))
+        self.tiny = self.small[:READ_CRUMBS]
 
 
 _buffers = _Buffers()
@@ -65,7 +67,11 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._http.connection_made(transport)  # type: ignore[arg-type]  # uvicorn's wants the kind that servers have
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        self._view = _buffers.large if self._http.is_reading else _buffers.small
+        exchange = self._http.exchange
+        if exchange is None or not exchange.asked:
+            self._view = _buffers.small
+        else:
+            self._view = _buffers.tiny if exchange.crumbles else _buffers.large
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -87,11 +93,6 @@ class Connection(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._offers = False
         self.lingers = False
-
-    @property
-    def is_reading(self) -> bool:
-        """Whether the application reads a large body through the event loop."""
-        return self.exchange is not None and self.exchange.asked
 
     @property
     def _is_idle(self) -> bool:
@@ -188,6 +189,7 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         if self.exchange is not None:
             self.exchange.got += len(body)
+            self.exchange.pieces += 1
         super().on_body(body)
 
     def on_response_complete(self) -> None:
