@@ -118,14 +118,15 @@ def retrying(upload: Any) -> None:
 class Killed:
     """A server that is killed with SIGKILL and started again, behind one address."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, ours: bool) -> None:
         (folder / "main.py").write_text(PROGRAM)
         self._folder = folder
         self.data = folder / "data"
+        self._protocol = ("--http", "afterwards.server:HttpProtocol") if ours else ()
         self.program = self._start()
 
     def _start(self) -> Program:
-        run = ("uvicorn", "main:app", "--port", "0", "--log-level", "info", "--http", "afterwards.server:HttpProtocol")
+        run = ("uvicorn", "main:app", "--port", "0", "--log-level", "info", *self._protocol)
         return Program(*run, folder=self._folder, data=self.data)
 
     def kill_and_start(self) -> int:
@@ -149,9 +150,9 @@ class Killed:
         return found
 
 
-@pytest.fixture
-def killed(tmp_path: Path) -> Iterator[Killed]:
-    killed = Killed(tmp_path)
+@pytest.fixture(params=["uvicorn", "ours"])
+def killed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Killed]:
+    killed = Killed(tmp_path, ours=request.param == "ours")
     yield killed
     if killed.program.process.poll() is None:
         killed.program.kill()

@@ -14,7 +14,7 @@ from afterwards._domain.tasks import AttemptState, Failure, TaskRow, TaskState
 from afterwards._engine.intake import Intake
 from afterwards._files.stored import ReadOnlyBytes
 from afterwards._store.contract import Rescue, Settle, ask_blocking
-from afterwards.errors import StorageFull
+from afterwards.errors import StorageFull, StoreBusy, TooManyOpenFiles
 from engine import jobs
 from engine.rig import Rig, rig
 
@@ -192,6 +192,35 @@ async def test_files_are_opened_for_the_attempt_and_closed_after_it(tmp_path, fu
     assert row.attempt == 1
     assert jobs.opened == [upload]
     assert upload.file.closed
+
+
+@pytest.mark.parametrize("passing", [TooManyOpenFiles("no descriptor is left"), StoreBusy("locked")])
+async def test_a_file_that_cannot_be_opened_now_is_opened_later(tmp_path, passing):
+    """It was accepted, and neither it nor the code is at fault: nothing is counted against it."""
+    upload = UploadFile(ReadOnlyBytes(b"content"), filename="a.txt")
+    ways = [passing] * 5
+
+    class Kept:
+        id = "f" * 43
+
+    def reopen(_: str) -> UploadFile:
+        if ways:
+            raise ways.pop()
+        return upload
+
+    with rig(tmp_path, reopen=reopen) as hands:
+        intake = Intake(hands.front)
+        draft = intake.draft(jobs.read, (upload,), {}, PLAIN_CALL, lambda *_: Kept())
+        draft.files = ()  # the store keeps no row of this one
+        intake.store_blocking(intake.plan([draft]))
+
+        for _ in range(5):
+            row = await hands.claim_and_settle(draft.id)
+            assert (row.state, error(row).message) == (TaskState.RETRYING, str(passing))
+            hands.clock.advance(120)
+        row = await hands.claim_and_settle(draft.id)
+
+    assert (row.state, row.failures, row.interruptions) == (TaskState.SUCCEEDED, 0, 0)
 
 
 async def test_a_late_outcome_is_refused_and_changes_nothing(hands: Rig, caplog):

@@ -223,6 +223,28 @@ def test_the_applications_own_error_answers_do_not_replace_problems(site: Site):
         assert problem(client.get(f"/afterwards/tasks/{UNKNOWN}?traceback=perhaps"))["code"] == "invalid_request"
 
 
+@pytest.mark.parametrize(
+    ("path", "method", "allowed"),
+    [
+        ("/uploads/x", "PUT", "DELETE, GET, HEAD, OPTIONS, PATCH, POST"),
+        ("/uploads", "GET", "OPTIONS, POST"),
+        ("/files/x", "DELETE", "GET, HEAD"),
+        ("/files/x?expires=1&signature=x", "DELETE", "GET, HEAD"),
+        ("/tasks/x/result", "PATCH", "GET, HEAD"),
+        ("/tasks/x?traceback=1", "POST", "GET"),
+        ("/health", "DELETE", "GET"),
+    ],
+)
+def test_a_method_that_a_path_does_not_take_is_405_with_all_that_it_takes(site: Site, path, method, allowed):
+    with site.client() as client:
+        answer = client.request(method, f"/afterwards{path}")
+
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "method_not_allowed"
+    assert allowed in answer.json()["detail"]
+
+
 def test_health_is_ready_and_says_nothing_more(site: Site):
     """A probe without rights learns no names and no folders."""
     with site.client() as client:

@@ -1,6 +1,7 @@
 """Draining a body, by both ways: to whoever writes it, with every end it can come to."""
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ import pytest
 from starlette.requests import Request
 
 from afterwards._domain.pace import Pace
+from afterwards._server import taking
+from afterwards._server.lending import Threads
 from afterwards._web.bodies import drain
 from afterwards.errors import BodyTooLarge, BodyTooSlow, ClientLeft, TakenOver
 from support.server import serving
@@ -197,6 +200,41 @@ def test_another_request_can_take_over(serve: Serve, sent: int):
     (end,) = app.ends
     assert isinstance(end, TakenOver)
     assert end.received == len(app.content)
+
+
+def test_a_steady_client_leaves_room_for_another(serve: Serve, monkeypatch: pytest.MonkeyPatch):
+    """One that never pauses takes turns with others, or as many of them as there are threads would stop the rest."""
+    monkeypatch.setattr(taking, "_threads", Threads("taking", 1))
+
+    class Steady(Draining):
+        def write(self, block: Any) -> None:
+            super().write(block)
+            if block[0] == ord("x"):
+                steady.send(b"x" * len(block))  # there is more as soon as it asks
+
+    app = Steady()
+    with serve(app) as port, wire(port) as steady:
+        steady.send(head("/", 1 << 40, kind=RAW) + b"x" * 2_000_000)
+        assert app.begun.wait(20)
+        with wire(port) as other:
+            assert other.send(head("/", 1_000_000, kind=RAW) + b"y" * 1_000_000).answer().body == b"1000000"
+        assert app.ends == [1_000_000]
+
+    assert app.content.count(b"y") == 1_000_000
+
+
+def test_a_body_for_which_there_is_no_descriptor_comes_the_ordinary_way(serve: Serve, monkeypatch: pytest.MonkeyPatch):
+    def refusing(descriptor: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "dup", refusing)
+    app, content = Draining(), os.urandom(3_000_000)
+    with serve(app) as port, wire(port) as client:
+        for _ in range(2):
+            assert client.send(head("/", len(content), kind=RAW) + content).answer().body == b"3000000"
+
+    assert app.content == content * 2
+    assert app.kinds == {bytes}
 
 
 def test_what_writing_raises_ends_it(serve: Serve):

@@ -1,21 +1,25 @@
 """What our protocol adds to uvicorn: limits on slow clients, refusal without reading, interim answers."""
 
 import asyncio
+import gc
 import socket
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 from websockets.sync.client import connect
 
 from afterwards._domain.pace import Pace
 from afterwards._server import exchange
+from afterwards._web.bodies import drain
 from afterwards.server import HttpProtocol
 from support.server import serving
 from support.site import until, until_async
@@ -123,6 +127,19 @@ def test_a_refused_chunked_body_is_not_read_either(serve: Serve):
 
     assert (refused.status, refused.headers["connection"]) == (413, "close")
     assert sum(READS) <= 65_536
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_of_a_body_in_crumbs_little_is_read_at_a_time(serve: Serve, size: int):
+    """Each chunk takes as long as a large one, and others wait: 256 KiB of one-byte chunks were 0.1 s."""
+    number = 600_000 // size
+    with serve(counting) as port, wire(port) as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.send((b"%x\r\n" % size + b"x" * size + b"\r\n") * number + b"0\r\n\r\n")
+        assert client.answer().body == b"%d" % (size * number)
+
+    # The first has the head and what came with it.
+    assert (max(READS[1:]) <= 4096) == (size == 1)
 
 
 def test_a_client_that_never_leaves_is_left(serve: Serve):
@@ -331,3 +348,96 @@ def test_without_httptools_uvicorns_own_protocol_serves(tmp_path: Path):
 
     assert "H11Protocol" in found.stdout
     assert found.stderr.count("httptools is not installed") == 1
+
+
+UPGRADE = b"Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"POST / HTTP/1.1\r\n" + UPGRADE + b"Content-Length: 400000\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\n" + UPGRADE + b"Content-Length: 0\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + UPGRADE + b"Content-Length: 100000\r\n\r\nabc",
+        b"GET / HTTP/1.1\r\n" + UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.0\r\n" + UPGRADE + b"\r\n",
+        b"HEAD / HTTP/1.1\r\n" + UPGRADE + b"\r\n",
+    ],
+    ids=str,
+)
+def test_an_upgrade_that_is_none_is_refused(serve: Serve, request_: bytes):
+    """Nobody would go on with it, and nobody would close it."""
+    with serve(counting) as port, wire(port) as client:
+        refused = client.send(request_).answer()
+
+        assert (refused.status, refused.headers["connection"]) == (400, "close")
+        assert b"WebSocket" in refused.body
+        assert client.end() == b""
+
+
+@pytest.mark.parametrize("more", [b"", b"X: " + b"a" * 20_000 + b"\r\n"], ids=["no key", "long header"])
+def test_a_websocket_whose_handshake_comes_to_nothing_is_closed(serve: Serve, more: bytes):
+    with serve(counting) as port:
+        before = descriptors()
+        with wire(port) as client:
+            client.send(b"GET / HTTP/1.1\r\n" + UPGRADE + more + b"\r\n").end()
+            until(lambda: descriptors() <= before + 1)  # the client's own end
+
+
+def test_an_application_may_think_before_it_accepts_a_websocket(serve: Serve):
+    """It has the whole handshake, so it is not the client that is waited for."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(3 * Watched.header_timeout)
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "at last"})
+        await receive()
+        await receive()
+
+    with serve(app) as port, connect(f"ws://127.0.0.1:{port}/") as client:
+        assert client.recv(timeout=20) == "at last"
+
+
+@pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip\r\nTransfer-Encoding: chunked", b"identity, chunked"])
+def test_a_body_in_another_coding_is_501(serve: Serve, coding: bytes):
+    """Its bytes would be taken for those of the file."""
+    with serve(counting) as port, wire(port) as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: " + coding + b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+        refused = client.answer()
+
+        assert (refused.status, refused.headers["connection"]) == (501, "close")
+        assert client.end() == b""
+
+
+@pytest.mark.parametrize("coding", [b"chunked", b"Chunked", b" chunked "])
+def test_a_chunked_body_is_taken(serve: Serve, coding: bytes):
+    with serve(counting) as port, wire(port) as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: " + coding + b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+        assert client.answer().body == b"5"
+
+
+@pytest.mark.parametrize("length", [5, 300_000])
+def test_older_http_is_not_told_to_go_on(serve: Serve, length: int):
+    """RFC 9110, section 10.1.1: an HTTP/1.0 client takes 100 for the answer."""
+    with serve(counting) as port, wire(port) as client:
+        start = head("/", length, b"Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+        assert client.send(start + b"x" * length).answer().body == b"%d" % length
+
+
+@pytest.mark.parametrize("size", [1_000, 100_000, 1_000_000])
+def test_nothing_of_a_request_is_left_for_the_garbage_collector(size: int):
+    """What a request had hangs together in circles; thousands of them between two collections are much memory."""
+    cycles: list[weakref.ref[Any]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        cycles.append(weakref.ref(receive.__self__))
+        await answer(send, body=b"%d" % await drain(Request(scope, receive), bytes))
+
+    gc.disable()
+    try:
+        with serving(app, http=HttpProtocol, lifespan="off") as port, wire(port) as client:
+            for _ in range(3):
+                assert client.send(head("/", size) + b"x" * size).answer().body == b"%d" % size
+            until(lambda: [one() for one in cycles[:-1]] == [None, None])
+    finally:
+        gc.enable()

@@ -175,6 +175,17 @@ def test_headers_that_are_missing_or_no_structured_values_are_refused(server):
     assert state(server, where) == (0, "?0", None)
 
 
+@pytest.mark.parametrize("version", [NOW, {"Upload-Draft-Interop-Version": "3"}, {}], ids=str)
+@pytest.mark.parametrize("told", ["?2", "", "true", "?1, ?0"])
+def test_what_does_not_say_whether_it_is_complete_creates_nothing(server, version, told):
+    """As a plain upload it would be finished, with the first part of a file in it."""
+    name = "Upload-Incomplete" if version.get("Upload-Draft-Interop-Version") == "3" else "Upload-Complete"
+    answer = server.ask("POST", UPLOADS, {**version, name: told}, b"the first part")
+    assert answer.status == 400
+    assert name in msgspec.json.decode(answer.body)["detail"]
+    assert begin(server, b"x", Upload_Complete="?0;why=unknown")
+
+
 def test_the_digest_of_the_whole_is_compared_at_the_end(server):
     content = os.urandom(700_000)
     right = base64.b64encode(hashlib.sha256(content).digest()).decode()

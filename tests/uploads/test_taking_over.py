@@ -1,14 +1,17 @@
 """Another request takes an upload over: at once, without stopping anybody else, and without a byte in a wrong place."""
 
+import asyncio
 import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from afterwards._files.parts import Part
 from support.server import program
-from support.site import until
+from support.site import until, until_async
 from support.talking import request, wire
 from support.uploads import BODY, TUS, UPLOADS
 
@@ -90,6 +93,44 @@ def test_an_upload_is_ended_while_it_is_written(server):
     until(lambda: not server.is_written(where))
     assert not list((server.site.data / "uploads").iterdir())
     assert server.ask("HEAD", where, TUS).status == 410
+
+
+async def test_who_is_cancelled_while_a_thread_opens_the_file_leaves_it_closed(server, monkeypatch):
+    """A thread cannot be stopped, so there is a file although nobody waits for it any more."""
+    where = server.create(len(CONTENT))
+    begun, go_on = threading.Event(), threading.Event()
+    opened: list[Part] = []
+    closed: list[Part] = []
+    really_open, really_close = Part.open, Part.close
+
+    def slowly(*args: Any, **options: Any) -> Part | None:
+        begun.set()
+        assert go_on.wait(20)
+        part = really_open(*args, **options)
+        assert part is not None
+        opened.append(part)
+        return part
+
+    def close(part: Part) -> None:
+        closed.append(part)
+        really_close(part)
+
+    monkeypatch.setattr(Part, "open", slowly)
+    monkeypatch.setattr(Part, "close", close)
+
+    async def hold() -> None:
+        async with server.site.afterwards._system.uploading.holding.hold(where[-43:], create=True):
+            raise AssertionError("it was cancelled")
+
+    holding = asyncio.ensure_future(hold())
+    await until_async(begun.is_set)
+    holding.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await holding
+
+    assert len(opened) == 1
+    assert closed == opened
 
 
 def test_looking_at_an_upload_does_not_end_who_writes_it(server):

@@ -13,6 +13,8 @@ from fastapi import Depends, Header, HTTPException, UploadFile
 
 from afterwards import BackgroundTasks, Uploads
 from afterwards._domain.limits import NOTHING, Usage
+from afterwards._files import incoming
+from afterwards._files.disk import Disk
 from support import work
 from support.raw import FORM, form, head
 from support.server import Program
@@ -106,6 +108,35 @@ def test_one_of_unknown_length_ends_where_it_becomes_too_large(serving):
     assert code(answer) == (413, "upload_too_large")
     assert server.ask("HEAD", where, TUS).status == 410
     assert usage(server) == Usage()
+
+
+def test_one_that_becomes_too_large_is_closed_after_its_last_sync(serving, monkeypatch):
+    """A descriptor that is closed while a thread syncs it may be another file's by then."""
+    monkeypatch.setattr(incoming, "SYNC_BYTES", MB)
+    begun, refused = threading.Event(), threading.Event()
+    files: list[int] = []
+    sync = Disk.sync_data
+
+    def slow(disk: Disk, fd: int) -> None:
+        files.append(os.fstat(fd).st_ino)
+        begun.set()
+        refused.wait(0.5)  # it would come sooner if nobody waited for us
+        files.append(os.fstat(fd).st_ino)
+        sync(disk, fd)
+
+    monkeypatch.setattr(Disk, "sync_data", slow)
+    server = serving(max_file=4 * MB)
+    where = server.ask("POST", UPLOADS, {**TUS, "Upload-Defer-Length": "1"})["location"]
+    with wire(server.port) as one:
+        one.start("PATCH", where, {**BODY, **CHUNKED, "Upload-Offset": 0})
+        chunk(one, os.urandom(2 * MB))
+        assert begun.wait(20)
+        chunk(one, os.urandom(3 * MB))
+        assert one.answer("PATCH").status == 413
+        refused.set()
+
+    assert len(files) == 2
+    assert files[0] == files[1]
 
 
 def test_before_and_owner_run_before_the_body_and_say_who(serving):

@@ -1,6 +1,7 @@
 """The headers of tus 1.0.0 and of the IETF's resumable uploads: read from requests, written for answers.
 
-A value that is not as its protocol says is refused (tus) or counts as missing (structured fields, RFC 9651).
+A value that is not as its protocol says is refused: RFC 9651 lets a structured field that is none count as missing,
+or the message as malformed, and a file must not be taken for whole because its `Upload-Complete` could not be read.
 """
 
 import re
@@ -32,6 +33,11 @@ LONGEST = 16_384  # characters of metadata
 MOST_PARTS = 1_000  # uploads that one can be made of
 
 _NUMBER = re.compile("[0-9]{1,15}")  # of structured fields; and a petabyte is enough for tus
+_BARE = (  # RFC 9651, section 3.3: numbers, strings, tokens, bytes, booleans, dates, display strings
+    r"""(?:-?[0-9]{1,15}(?:\.[0-9]{1,3})?|"(?:[ !#-\[\]-~]|\\["\\])*"|[A-Za-z*][!#$%&'*+.^_`|~\w:/-]*"""
+    r"""|:[A-Za-z0-9+/=]*:|\?[01]|@-?[0-9]{1,15}|%"(?:[ !#$&-~]|%[0-9a-f]{2})*")"""
+)
+_BOOLEAN = re.compile(rf"\?([01])(?:; *[a-z*][a-z0-9_.*-]*(?:={_BARE})?)*", re.ASCII)
 _KEY = re.compile(r"[!-+\--~]+")  # visible ASCII without a comma
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:[ \t]*;[ -~]*)?", re.ASCII)
 _EXTENDED_NAME = re.compile(r"""filename\*\s*=\s*(utf-8|iso-8859-1)'[^']*'([^;\s"]+)""", re.IGNORECASE)
@@ -51,9 +57,18 @@ def number(name: str, text: str | None) -> int | None:
     return int(text)
 
 
-def boolean(text: str | None) -> bool | None:
-    """Read `?1` or `?0`; None for anything else, as structured fields want it."""
-    return {"?1": True, "?0": False}.get("" if text is None else text.strip())
+def boolean(name: str, text: str | None) -> bool | None:
+    """Read `?1` or `?0`, whatever parameters it has (RFC 9651); None when there is none.
+
+    Raises:
+        BadUploadHeader: It is neither.
+    """
+    if text is None:
+        return None
+    found = _BOOLEAN.fullmatch(text.strip(" \t"))
+    if found is None:
+        raise BadUploadHeader(f"{name}: {text[:100]!r} is neither ?1, which means yes, nor ?0. Send one of them.")
+    return found[1] == "1"
 
 
 def metadata(text: str | None) -> dict[str, str]:

@@ -43,18 +43,25 @@ class GivenBack:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """The code could not be called yet, through no fault of its own: a file is held back."""
+    """The code could not be called yet, through no fault of its own."""
 
     reason: str
+    type: str = "held back"  # what its document shows of that: a file is
 
 
 Outcome = Returned | Raised | GivenBack | Postponed
+
+
+class NotYet(Exception):
+    """The arguments of a call cannot be had at the moment."""
 
 
 def unrunnable(error: Exception) -> Outcome:
     """Decide on an attempt that was refused before its code was called, or for what it returned."""
     if isinstance(error, FileHeldBack) and not error.for_good:
         return Postponed(str(error))
+    if isinstance(error, NotYet):
+        return Postponed(str(error), "postponed")
     return Raised(error, final=True)
 
 
@@ -71,8 +78,8 @@ def settlement(
                 return _ended(claim, AttemptState.INTERRUPTED, TaskState.QUARANTINED, now, failure=failure)
             failure = Failure(type="released", message=reason)
             return _ended(claim, AttemptState.RELEASED, TaskState.QUEUED, now, failure=failure)
-        case Postponed(reason):  # again soon, then less often; nothing is counted against the task
-            failure = Failure(type="held back", message=reason)
+        case Postponed(reason, type):  # again soon, then less often; nothing is counted against the task
+            failure = Failure(type=type, message=reason)
             run_at = now + SECOND * min(LONGEST_PAUSE, 2 ** min(claim.attempt, 10))
             return _ended(claim, AttemptState.RELEASED, TaskState.RETRYING, now, failure=failure, run_at=run_at)
         case Raised(error, final):

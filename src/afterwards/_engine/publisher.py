@@ -10,7 +10,6 @@ here.
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from afterwards._engine import outside
 from afterwards._engine.again import PASSING
 from afterwards._engine.context import Running
 from afterwards._engine.outcomes import Outcome, Raised, Returned
+from afterwards._files.pools import Pool
 from afterwards._files.workspace import Made, Workshop
 from afterwards._store.contract import Settle
 from afterwards.errors import Stopped, StorageUnsure, UnusableArtifact
@@ -37,7 +37,7 @@ class Publisher:
     def __init__(self, root: Path, worker: str, prefix: str, keep: Keep) -> None:
         self._keep = keep
         self.shop = Workshop(root, worker, prefix)
-        self._threads = ThreadPoolExecutor(4, thread_name_prefix="afterwards-publisher")
+        self._threads = Pool("publisher", 4)
         self._lock = threading.Lock()
         self._made: dict[str, Made] = {}  # what settlements on their way tell of, by the attempts' tokens
         self._unsure: set[str] = set()  # tokens of those that may be stored although the store said otherwise
@@ -45,10 +45,7 @@ class Publisher:
 
     def soon(self, call: Callable[..., None], *args: Any) -> None:
         """Call on a thread that may block."""
-        try:
-            self._threads.submit(call, *args)
-        except RuntimeError:  # the interpreter is ending, and this must not be lost
-            call(*args)
+        self._threads.soon(call, *args)
 
     def conclude(self, attempt: Running, outcome: Outcome) -> Outcome:
         """Publish what an attempt made, or throw it away where it did not succeed; its work folder goes. Blocks."""

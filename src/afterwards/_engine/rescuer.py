@@ -70,7 +70,7 @@ class Rescuer:
             await self._rescue(worker, dead, keep=False)
             self._silent.pop(worker.id, None)
         elif worker.boot and self._is_silent(worker):  # one that lives and is not known makes itself known again
-            await self._rescue(worker, f"process {worker.pid} stood still for longer than its lease", keep=True)
+            await self._rescue(worker, f"process {worker.pid} runs and did not renew its lease in time", keep=True)
             self._silent[worker.id] = worker.lease_until
 
     async def _rescue(self, worker: WorkerInfo, reason: str, *, keep: bool) -> None:
@@ -112,4 +112,4 @@ class Rescuer:
 
 def _kept(answer: Any) -> None:
     if isinstance(answer, BaseException) and not isinstance(answer, BrokenRule):  # broken: it has been made known again
-        log.warning("a worker that stood still could not be kept known: %s", answer)
+        log.warning("a worker that runs and whose lease had ended could not be kept known: %s", answer)

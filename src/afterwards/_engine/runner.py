@@ -26,6 +26,7 @@ from afterwards._engine.files import Shelf
 from afterwards._engine.lanes import Lane, Lanes
 from afterwards._engine.outcomes import (
     GivenBack,
+    NotYet,
     Outcome,
     Raised,
     Returned,
@@ -38,12 +39,20 @@ from afterwards._engine.publisher import Publisher
 from afterwards._engine.registry import Known, Registry
 from afterwards._engine.threads import Threads
 from afterwards._store.contract import CallbackReply, Command, Reply, Settle, Store, Tell
-from afterwards.errors import DamagedArguments, FileHeldBack, ForgedTask, LeaseLost, Stopped, UnstorableResult
+from afterwards.errors import (
+    DamagedArguments,
+    FileHeldBack,
+    ForgedTask,
+    LeaseLost,
+    Stopped,
+    TooManyOpenFiles,
+    UnstorableResult,
+)
 
 log = logging.getLogger("afterwards.engine")
 
 # Not the code's fault, or sure to come again: a retry would meet the same.
-_UNRUNNABLE = (ForgedTask, DamagedArguments, UnstorableResult, FileHeldBack)
+_UNRUNNABLE = (ForgedTask, DamagedArguments, UnstorableResult, FileHeldBack, NotYet)
 
 
 class Loops(Protocol):
@@ -266,10 +275,10 @@ class Runner:
             )
 
         def reopen(file: str) -> Any:
-            opened.append(self._reopen(file))
+            opened.append(_now(self._reopen, file))
             return opened[-1]
 
-        return decode(known.function, known.name, claim.arguments, reopen, self._shelf.find)
+        return decode(known.function, known.name, claim.arguments, reopen, functools.partial(_now, self._shelf.find))
 
     def _end(self, attempt: Running, outcome: Outcome) -> None:
         if not attempt.end():
@@ -361,6 +370,13 @@ class _Settling(Reply):
 
     def deliver(self, answer: Any) -> None:
         self._runner.settled(self._command, answer)
+
+
+def _now(find: Callable[[str], Any], file: str) -> Any:
+    try:
+        return find(file)
+    except (TooManyOpenFiles, *PASSING) as error:
+        raise NotYet(str(error)) from error
 
 
 def _close_all(opened: list[Any]) -> None:

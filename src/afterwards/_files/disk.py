@@ -7,15 +7,17 @@ let one of them fail on a real file system. The calls follow no symbolic link an
 import errno
 import fcntl
 import os
+import resource
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from afterwards.errors import StorageFull, StorageUnsure, StoreRefused
+from afterwards.errors import StorageFull, StorageUnsure, StoreRefused, TooManyOpenFiles
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+USED_UP = (errno.EMFILE, errno.ENFILE)
 WRITE_BACK = 32 << 20  # bytes between two requests to begin writing
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -79,14 +81,15 @@ def start_writing_back(fd: int, start: int, length: int) -> None:
 
 @contextmanager
 def honest_errors(doing: str, root: Path) -> Iterator[None]:
-    """Turn what the system says into `StorageFull` or `StorageUnsure`, with the values.
+    """Turn what the system says into `StorageFull`, `StorageUnsure` or `TooManyOpenFiles`, with the values.
 
     Args:
         doing: What could not be done, with the size: "receiving an upload of which 1,048,576 bytes had arrived".
         root: The data directory, to say how full its disk is.
     """
     try:
-        yield
+        with honest_openings(doing):
+            yield
     except OSError as error:
         if error.errno in FULL:
             raise StorageFull(
@@ -97,6 +100,26 @@ def honest_errors(doing: str, root: Path) -> Iterator[None]:
             f"{doing} failed: {error.strerror or error} ({errno.errorcode.get(error.errno or 0, 'no number')}, "
             f"data directory {root}). Nothing of this request has been answered as stored. "
             "See that the disk is healthy and that this program may write there, then send it again."
+        ) from error
+
+
+@contextmanager
+def honest_openings(doing: str) -> Iterator[None]:
+    """Turn an error that says that no descriptor is left into `TooManyOpenFiles`; others pass.
+
+    Args:
+        doing: What could not be done: "opening file 0123".
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in USED_UP:
+            raise
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        whose = f"this process may have {limit:,}" if error.errno == errno.EMFILE else "the machine has no more"
+        raise TooManyOpenFiles(
+            f"{doing} failed: all file descriptors are in use ({whose}). Nothing of this has been done. "
+            "Raise the limit (`ulimit -n`, or `LimitNOFILE=` of a systemd unit) if this happens again, and try again."
         ) from error
 
 

@@ -8,20 +8,21 @@ having written them.
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Any
 
 from afterwards._domain.checksums import Hashes
 from afterwards._files.disk import honest_errors
 from afterwards._files.parts import Part
+from afterwards._files.pools import Pool
 from afterwards._files.writing import OrderedWriter
 from afterwards.errors import Error, StorageFull
 
 SYNC_BYTES = 64 << 20
 SYNC_SECONDS = 1.0
 
-_syncers = ThreadPoolExecutor(4, thread_name_prefix="afterwards-syncer")
+_syncers = Pool("syncer", 4)
 
 
 class Incoming:

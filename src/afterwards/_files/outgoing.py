@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from afterwards._domain.ranges import Span
+from afterwards._files.disk import honest_openings
 from afterwards._files.stored import StoredFile
 from afterwards.errors import DamagedFile
 
@@ -67,22 +68,26 @@ class Outgoing:
         """Open it.
 
         Raises:
-            MissingFile, DamagedFile: See `StoredFile.open`.
+            MissingFile, DamagedFile, TooManyOpenFiles: See `StoredFile.open`.
         """
         self.stored = stored
         self._path = stored.path(root)
         self.descriptor: Descriptor | None = None
         if stored.content is None:
-            with stored.open(root) as file:
+            with stored.open(root) as file, honest_openings(f"opening file {stored.id}"):
                 self.descriptor = Descriptor(os.dup(file.fileno()))
                 self._changed = _times(file.fileno())
 
     def another(self) -> "Outgoing":
-        """Open the same bytes once more, to be closed on its own."""
+        """Open the same bytes once more, to be closed on its own.
+
+        Raises:
+            TooManyOpenFiles: No descriptor is left for it.
+        """
         twin = object.__new__(Outgoing)
         twin.stored, twin._path, twin.descriptor = self.stored, self._path, None
         if self.descriptor is not None:
-            with self.descriptor.using() as fd:
+            with self.descriptor.using() as fd, honest_openings(f"opening file {self.stored.id} once more"):
                 twin.descriptor = Descriptor(os.dup(fd))
             twin._changed = self._changed
         return twin

@@ -15,6 +15,7 @@ import msgspec
 from blake3 import blake3
 
 from afterwards._domain.files import FileKind, Verdict
+from afterwards._files.disk import honest_openings
 from afterwards.errors import DamagedFile, MissingFile
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # the last: a pipe put there must not hang us
@@ -48,12 +49,14 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             MissingFile: There is no such file any more.
             DamagedFile: It is not a plain file, or its size is not the one that was stored.
+            TooManyOpenFiles: No descriptor is left for it.
         """
         if self.content is not None:
             return ReadOnlyBytes(self.content)
         path = self.path(root)
         try:
-            fd = os.open(path, _READ)
+            with honest_openings(f"opening file {self.id}"):
+                fd = os.open(path, _READ)
         except FileNotFoundError:
             raise MissingFile(id=self.id, name=self.name, path=path) from None
         except OSError as error:

@@ -7,10 +7,11 @@ and who asks for a sum that is being worked out waits for that one.
 import asyncio
 import hashlib
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 from afterwards._domain.ranges import Span
 from afterwards._files.outgoing import Outgoing
+from afterwards._files.pools import Pool
 
 REMEMBERED = 1_000
 _BLOCK = 1 << 20
@@ -20,7 +21,7 @@ class Sums:
     """Works out sums of one installation's files."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="afterwards-sums")
+        self._threads = Pool("sums", 2)
         self._found: OrderedDict[str, Future[bytes]] = OrderedDict()
 
     async def sha256(self, file: Outgoing) -> bytes:

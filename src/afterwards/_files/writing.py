@@ -10,17 +10,18 @@ import errno
 import mmap
 import os
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
 from afterwards._files.disk import WRITE_BACK, start_writing_back
+from afterwards._files.pools import Pool
 
 BLOCK = 1 << 20  # bytes of one direct write
 ALIGNED = 4096  # bytes: no disk in use asks for more
 THREADS = 8
 
-_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="afterwards-writing")
+_threads = Pool("writing", THREADS)
 
 
 class OrderedWriter:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from afterwards._files.disk import USED_UP
 from afterwards._server.taking import Taking
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 SPARE = 65_536  # bytes of a body that are read and thrown away after an answer, to keep the connection
+CRUMB = 256  # bytes of a chunk, on average, below which parsing keeps others waiting
 TICK = 1.0  # seconds between looks at a body that trickles
 MARGIN = 1.0  # seconds later than the application itself would give up, which can say more
 
@@ -40,6 +42,7 @@ class Exchange:
         self.cycle = cycle
         self.declared: int | None = 0  # bytes of the body; None: chunked
         self.got = 0  # of them, what the parser has seen
+        self.pieces = 0  # in which the parser has seen them
         self.taken = 0  # of them, what a thread has read
         self.asked = False  # the application has begun to read
         self.refused = False
@@ -71,6 +74,11 @@ class Exchange:
         """Stand between the application and uvicorn for this request, by attributes of its own cycle only."""
         self.cycle.receive = self.receive  # type: ignore[method-assign]
         self.cycle.send = self.send  # type: ignore[method-assign]
+
+    @property
+    def crumbles(self) -> bool:
+        """Whether the body comes in chunks so small that only a few bytes should be read at a time."""
+        return self.declared is None and self.got <= CRUMB * self.pieces
 
     @property
     def unread(self) -> float:
@@ -158,9 +166,17 @@ class Exchange:
         finally:
             transport.set_write_buffer_limits()
 
-    def duplicate(self) -> socket.socket:
-        """Return the connection's socket under a descriptor of its own, which does not block; the caller closes it."""
-        descriptor = os.dup(self.cycle.transport.get_extra_info("socket").fileno())
+    def duplicate(self) -> socket.socket | None:
+        """Return the connection's socket under a descriptor of its own, which does not block; the caller closes it.
+
+        None where no descriptor is left: then the bytes go the ordinary way.
+        """
+        try:
+            descriptor = os.dup(self.cycle.transport.get_extra_info("socket").fileno())
+        except OSError as error:
+            if error.errno not in USED_UP:
+                raise
+            return None
         try:
             duplicate = socket.socket(fileno=descriptor)
         except BaseException:

@@ -1,10 +1,21 @@
-"""Runs on a thread what has borrowed a connection's socket, and waits for that on the event loop."""
+"""Lends threads to what has borrowed a connection's socket, in turns, and waits for that on the event loop.
+
+A borrower may keep its thread for as long as no other one is without; `are_short` tells it when that has changed.
+"""
 
 import asyncio
-from concurrent.futures import Executor, Future
+import threading
+from collections import deque
+from concurrent.futures import CancelledError
 from typing import Protocol, TypeVar
 
+from afterwards._files.pools import Pool, ended
+
 T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
+
+TURN = 0.2  # seconds a thread works for one client while others wait
+LOOK = 0.2  # seconds between looks at whether one that waits for a thread has been told to stop
 
 
 class Borrower(Protocol[T_co]):
@@ -17,19 +28,49 @@ class Borrower(Protocol[T_co]):
         ...
 
 
-async def on_thread(threads: Executor, borrower: Borrower[T_co]) -> T_co:
-    """Run it and wait for that, even when cancelled: the thread must be done with the socket."""
-    loop = asyncio.get_running_loop()
-    done = asyncio.Event()
-    future: Future[T_co] = threads.submit(borrower.run)
-    future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
-    cancelled: asyncio.CancelledError | None = None
-    while not done.is_set():
-        try:
-            await done.wait()
-        except asyncio.CancelledError as error:
-            cancelled = error
+class Threads:
+    """So many threads, for any number of borrowers."""
+
+    def __init__(self, name: str, most: int) -> None:
+        self._pool = Pool(name, most)
+        self._most = most
+        self._borrowers: deque[None] = deque()  # counted so from any thread: adding and taking cannot be interrupted
+
+    @property
+    def are_short(self) -> bool:
+        """Whether a borrower waits for a thread."""
+        return len(self._borrowers) > self._most
+
+    async def lend(self, borrower: Borrower[T], stop: threading.Event | None = None) -> T | None:
+        """Run it and wait for that, even when cancelled: the thread must be done with the socket.
+
+        One that waits for a thread needs none to be cancelled, or to be told to stop: then this returns None.
+        """
+        self._borrowers.append(None)
+        future = self._pool.submit(self._run, borrower)
+
+        def recall() -> None:
             borrower.abandoned = True
-    if cancelled is not None:
-        raise cancelled
-    return future.result()
+            if future.cancel():  # it has not begun
+                self._borrowers.pop()
+
+        async def heed(stop: threading.Event) -> None:
+            while not (future.running() or future.done()):
+                if stop.is_set():
+                    recall()
+                await asyncio.sleep(LOOK)
+
+        heeding = None if stop is None else asyncio.ensure_future(heed(stop))
+        try:
+            return await ended(future, cancelled=recall)
+        except CancelledError:
+            return None
+        finally:
+            if heeding is not None:
+                heeding.cancel()
+
+    def _run(self, borrower: Borrower[T]) -> T:
+        try:
+            return borrower.run()
+        finally:
+            self._borrowers.pop()

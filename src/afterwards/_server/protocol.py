@@ -6,6 +6,7 @@ for no more is read than came with its headers. What the application is offered 
 
 import asyncio
 import contextvars
+import copy
 import threading
 from typing import Any
 
@@ -21,6 +22,7 @@ from afterwards._server.exchange import Exchange
 
 READ = 65_536  # bytes of one read; of a refused request no more is ever read
 READ_BODY = 262_144  # the same while the application reads a large body
+READ_CRUMBS = 4_096  # the same while that body comes in small chunks, each of which takes as long as a large one
 
 
 class _Buffers(threading.local):
@@ -29,6 +31,7 @@ class _Buffers(threading.local):
     def __init__(self) -> None:
         self.small = memoryview(bytearray(READ))
         self.large = memoryview(bytearray(READ_BODY))
+        self.tiny = self.small[:READ_CRUMBS]
 
 
 _buffers = _Buffers()
@@ -37,7 +40,9 @@ _buffers = _Buffers()
 class HttpProtocol(asyncio.BufferedProtocol):
     """The class to give to uvicorn as `http`; a subclass may change the limits."""
 
-    header_timeout = 10.0  # seconds from the connection, or the first byte of a later request, to the end of its head
+    # Seconds from the connection, or the first byte of a later request, to the end of its head; and of a WebSocket's
+    # handshake until the application is called.
+    header_timeout = 10.0
     header_bytes = 65_536  # of a head that goes on after so many
     pace = Pace()  # how slowly a body may come
     linger = 2.0  # seconds for which a client that was refused, and still sends, can read why
@@ -62,7 +67,11 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._http.connection_made(transport)  # type: ignore[arg-type]  # uvicorn's wants the kind that servers have
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        self._view = _buffers.large if self._http.is_reading else _buffers.small
+        exchange = self._http.exchange
+        if exchange is None or not exchange.asked:
+            self._view = _buffers.small
+        else:
+            self._view = _buffers.tiny if exchange.crumbles else _buffers.large
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -76,18 +85,14 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.exchange: Exchange | None = None  # of the newest request, whose body the parser is in, if in any
+        self.exchange: Exchange | None = None  # of the newest request
         self._in_head = False
         self._head_bytes = 0
         self._upgraded = False
+        self._refusal: bytes | None = None  # why a head is not taken
         self._timer: asyncio.TimerHandle | None = None
         self._offers = False
         self.lingers = False
-
-    @property
-    def is_reading(self) -> bool:
-        """Whether the application reads a large body through the event loop."""
-        return self.exchange is not None and self.exchange.asked
 
     @property
     def _is_idle(self) -> bool:
@@ -121,8 +126,24 @@ class Connection(HttpToolsProtocol):
             self.exchange.watch()
 
     def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over; until the application is called, it can still be a head that nobody can use."""
         self._upgraded = True
+        self._await_head()
+        app = self.app
+
+        async def called(*args: Any) -> None:
+            self._stop_timer()
+            await app(*args)
+
+        self.config = copy.copy(self.config)
+        self.config.loaded_app = called
         super().handle_websocket_upgrade()
+
+    def send_400_response(self, msg: str) -> None:
+        if self._refusal is None:
+            super().send_400_response(msg)
+        else:
+            self._end_with(self._refusal)
 
     # -- what the parser calls
 
@@ -132,6 +153,12 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
+        self._refusal = self._find_fault()
+        if self._refusal is not None:
+            self._in_head = False
+            raise ValueError("this head is refused")  # which ends the parsing; `send_400_response` answers
+        if self.parser.get_http_version() != "1.1":
+            self.expect_100_continue = False  # RFC 9110, section 10.1.1: older clients know no interim answers
         before = self.cycle
         super().on_headers_complete()
         self._in_head = False
@@ -148,9 +175,21 @@ class Connection(HttpToolsProtocol):
             exchange.step_between()
             self.flow.pause_reading()  # until the application asks
 
+    def _find_fault(self) -> bytes | None:
+        """Return the answer to a head that cannot be taken as it is."""
+        codings = b",".join(value for name, value in self.headers if name == b"transfer-encoding")
+        if codings and codings.strip().lower() != b"chunked":
+            return _UNKNOWN_CODING
+        if self.parser.should_upgrade() and self._should_upgrade():
+            has_body = codings or any(name == b"content-length" and value != b"0" for name, value in self.headers)
+            if has_body or self.parser.get_method() != b"GET" or self.parser.get_http_version() != "1.1":
+                return _NO_UPGRADE
+        return None
+
     def on_body(self, body: bytes) -> None:
         if self.exchange is not None:
             self.exchange.got += len(body)
+            self.exchange.pieces += 1
         super().on_body(body)
 
     def on_response_complete(self) -> None:
@@ -172,7 +211,6 @@ class Connection(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         if hasattr(self.parser, "set_dangerous_leniencies"):
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.exchange = None
 
     def give_up(self) -> None:
         """Answer 408 to a client that is too slow, where an answer can still be given, and close."""
@@ -219,7 +257,9 @@ class Connection(HttpToolsProtocol):
 
     def _no_head(self) -> None:
         self._timer = None
-        if self._is_idle:
+        if self._upgraded:
+            self.transport.abort()  # what is to be said would have been said
+        elif self._is_idle:
             self.give_up()
         elif self._in_head:
             self._await_head()  # the request before it is still being answered
@@ -231,11 +271,19 @@ class Connection(HttpToolsProtocol):
 
 
 _EMPTY = contextvars.Context()
-_TOO_LONG = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 35\r\n"
-    b"connection: close\r\n\r\nThe head of the request is too long"
+
+
+def _last_answer(status: bytes, text: bytes) -> bytes:
+    length = b"%d" % len(text)
+    head = [b"HTTP/1.1 " + status, b"content-type: text/plain; charset=utf-8", b"content-length: " + length]
+    return b"\r\n".join([*head, b"connection: close", b"", text])
+
+
+_TOO_LONG = _last_answer(b"431 Request Header Fields Too Large", b"The head of the request is too long; send less.")
+_TOO_SLOW = _last_answer(b"408 Request Timeout", b"The request came too slowly; try again.")
+_UNKNOWN_CODING = _last_answer(
+    b"501 Not Implemented", b"The only Transfer-Encoding known here is chunked; send the body in no other."
 )
-_TOO_SLOW = (
-    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 39\r\n"
-    b"connection: close\r\n\r\nThe request came too slowly; try again."
+_NO_UPGRADE = _last_answer(
+    b"400 Bad Request", b"A WebSocket begins with a GET of HTTP/1.1 without a body; send one, or leave out Upgrade."
 )

@@ -18,11 +18,9 @@ import socket
 import struct
 import sys
 import termios
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -32,14 +30,13 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from afterwards._domain.pace import Pace
 from afterwards._domain.ranges import Span
 from afterwards._files.outgoing import Handover, Outgoing, Piece
-from afterwards._server.lending import on_thread
+from afterwards._server.lending import TURN, Threads
 from afterwards.errors import DamagedFile
 
 if TYPE_CHECKING:
     from afterwards._server.exchange import Exchange
 
 THREADS = 8
-TURN = 0.2  # seconds a thread works for one client while others wait
 PATIENCE = 0.1  # seconds without room in the socket after which a thread is given back
 LOOK = 1.0  # seconds between looks at how much a slow client has taken
 MOST = 1 << 23  # bytes of one call: the system takes as much of it as the socket has room for
@@ -48,7 +45,7 @@ BLOCK = 1 << 18  # bytes read and sent where the file system has no sendfile
 _NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOVERFLOW)
 
 log = logging.getLogger("afterwards")
-_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="afterwards-sending")
+_threads = Threads("sending", THREADS)
 
 
 class Outcome(Enum):
@@ -58,21 +55,6 @@ class Outcome(Enum):
     TURN = "others wait for the thread"
     FULL = "the client took nothing for a moment"
     LEFT = "the client closed the connection"
-
-
-class _Waiting:
-    """How many turns wait for a thread."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self._lock = threading.Lock()
-
-    def add(self, number: int) -> None:
-        with self._lock:
-            self.number += number
-
-
-_waiting = _Waiting()
 
 
 def offer(exchange: "Exchange") -> dict[str, Any]:
@@ -93,8 +75,18 @@ async def _take(exchange: "Exchange", handover: Handover) -> None:
     """Send a body that was offered, unless somebody in between has made it another one."""
     cycle = exchange.cycle
     as_announced = not cycle.chunked_encoding and cycle.expected_content_length == handover.size
-    if not cycle.response_started or not as_announced or not handover.take():
+    if not cycle.response_started or not as_announced:
         return
+    target = exchange.duplicate()
+    if target is None:
+        return
+    with target:
+        if handover.take():
+            await _send_taken(exchange, handover, target)
+
+
+async def _send_taken(exchange: "Exchange", handover: Handover, target: socket.socket) -> None:
+    cycle = exchange.cycle
     flow = cycle.flow
     was_reading = not flow.read_paused
     flow.pause_reading()  # an answer to what comes next must not get between
@@ -102,7 +94,7 @@ async def _take(exchange: "Exchange", handover: Handover) -> None:
     try:
         await exchange.flushed()
         if not cycle.disconnected:
-            complete = await _send_all(exchange, handover)
+            complete = await _send_all(exchange, handover, target)
     finally:
         if complete:
             cycle.expected_content_length = 0
@@ -115,17 +107,16 @@ async def _take(exchange: "Exchange", handover: Handover) -> None:
             exchange.end()
 
 
-async def _send_all(exchange: "Exchange", handover: Handover) -> bool:
+async def _send_all(exchange: "Exchange", handover: Handover, target: socket.socket) -> bool:
     """Tell whether the client has it all; if not, the connection cannot be used any more."""
     path, pace = exchange.cycle.scope["path"], exchange.connection.settings.pace
-    with exchange.duplicate() as target:
-        sending = Sending(target, handover.file, handover.pieces)
-        try:
-            if await _until_end(sending, pace):
-                return True
-        except DamagedFile as error:
-            log.error("%s was cut off after %d of %d bytes: %s", path, sending.sent, handover.size, error)
-            return False
+    sending = Sending(target, handover.file, handover.pieces)
+    try:
+        if await _until_end(sending, pace):
+            return True
+    except DamagedFile as error:
+        log.error("%s was cut off after %d of %d bytes: %s", path, sending.sent, handover.size, error)
+        return False
     if sending.is_slow:
         text = "%s was cut off after %d of %d bytes: its client takes less than %g bytes a second, or stands still"
         log.info(text, path, sending.sent, handover.size, pace.rate)
@@ -161,7 +152,6 @@ class Sending:
         Raises:
             DamagedFile: The file is not any more what it was when it was opened.
         """
-        _waiting.add(-1)
         until = time.monotonic() + TURN
         descriptor = self._file.descriptor
         with nullcontext(-1) if descriptor is None else descriptor.using() as source:
@@ -169,7 +159,7 @@ class Sending:
                 try:
                     count = self._send(source, self._pieces[0])
                 except BlockingIOError:
-                    if _waiting.number or not self._poll.poll(PATIENCE * 1000):
+                    if _threads.are_short or not self._poll.poll(PATIENCE * 1000):
                         return Outcome.FULL
                     continue
                 except OSError as error:
@@ -178,7 +168,7 @@ class Sending:
                         continue
                     return Outcome.LEFT  # reset, timed out: the reason makes no difference
                 self._advance(count)
-                if _waiting.number and time.monotonic() > until:
+                if _threads.are_short and time.monotonic() > until:
                     return Outcome.TURN if self._pieces else Outcome.DONE
         return Outcome.LEFT if self._pieces else Outcome.DONE
 
@@ -208,7 +198,7 @@ async def _until_end(sending: Sending, pace: Pace) -> bool:
     """Run it on threads, waiting for room in between without one."""
     loop = asyncio.get_running_loop()
     waited = 0.0
-    while (outcome := await _on_thread(sending)) not in (Outcome.DONE, Outcome.LEFT):
+    while (outcome := await _threads.lend(sending)) not in (Outcome.DONE, Outcome.LEFT):
         if outcome is Outcome.FULL:
             begin = loop.time()
             if not await _room(sending, pace, waited):
@@ -241,11 +231,6 @@ async def _room(sending: Sending, pace: Pace, waited: float) -> bool:
     finally:
         loop.remove_writer(sending.fileno())
     return True
-
-
-async def _on_thread(sending: Sending) -> Outcome:
-    _waiting.add(1)  # until it has one
-    return await on_thread(_threads, sending)
 
 
 def _unacknowledged(target: socket.socket) -> int:

@@ -1,8 +1,9 @@
 """Has a thread read a request's body from the socket, with nothing between the kernel and whoever wants the bytes.
 
 Each thread reads into one buffer of its own, which stays in the processor's cache while it is read, hashed and
-written. A thread is given back when no data has come for a moment; then the event loop waits for more, so any number
-of slow clients share a few threads. Afterwards the connection is served as ever.
+written. A thread is given back when no data has come for a moment; then the event loop waits for more. It is also
+given back when others have waited for it long enough. So any number of clients, slow or steady, share a few threads.
+Afterwards the connection is served as ever.
 """
 
 import asyncio
@@ -11,12 +12,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from afterwards._domain.pace import Pace
-from afterwards._server.lending import on_thread
+from afterwards._server.lending import LOOK, TURN, Threads
 from afterwards.errors import BodyTooSlow, ClientLeft, TakenOver
 
 if TYPE_CHECKING:
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 SIZE = 262_144  # bytes handed over together: a fourth of a core's cache on small servers
 THREADS = 16
 PATIENCE = 0.1  # seconds without data after which a thread is given back
-LOOK = 0.2  # seconds between looks at whether another request takes over
 
-_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="afterwards-taking")
+_threads = Threads("taking", THREADS)
 
 
 class _Buffer(threading.local):
@@ -43,6 +42,7 @@ class Outcome(Enum):
     """Why a thread came back."""
 
     DONE = "all is handed over"
+    TURN = "others wait for the thread"
     IDLE = "no data came for a moment"
     LEFT = "the client closed the connection"
     STOPPED = "it was told to"
@@ -69,18 +69,23 @@ class Taking:
             return 0
         return int(exchange.unread) + len(exchange.cycle.body)
 
-    async def __call__(self, write: Callable[[Any], object], *, pace: Pace, stop: threading.Event | None) -> int:
+    async def __call__(self, write: Callable[[Any], object], *, pace: Pace, stop: threading.Event | None) -> int | None:
         """Hand the rest of the body to `write`, on one thread at a time; return how many bytes there were.
 
+        None where there is no descriptor for that: then nothing has been read, and the body can be received.
+
         Raises:
-            BodyTooSlow, ClientLeft, TakenOver: All that had come has been handed over before.
+            BodyTooSlow, ClientLeft: All that had come has been handed over before.
+            TakenOver: The same, unless the body had to wait for a thread.
         """
         exchange, cycle = self._exchange, self._exchange.cycle
         if not self.left:
             raise RuntimeError("the body of this request has been read, or refused")
+        source = exchange.duplicate()
+        if source is None:
+            return None
         cycle.flow.pause_reading()
         exchange.go_on()
-        source = exchange.duplicate()
         try:
             reading = _Reading(source, exchange.pop_body(), int(exchange.unread), write, stop)
             exchange.taken = took = reading.left
@@ -150,11 +155,15 @@ class _Reading:
         filled = 0
         idle = 0.0  # since the buffer was empty
         full = False  # it has been, in this round
-        while self.left and not self._is_stopped():
+        until = time.monotonic() + TURN
+        while self.left and not self.is_stopped():
+            if _threads.are_short and time.monotonic() > until:
+                self._hand_over(view[:filled])
+                return Outcome.TURN
             try:
                 count = self._source.recv_into(view[filled:], min(SIZE - filled, self.left))
             except BlockingIOError:
-                if idle > PATIENCE or not self._fast:
+                if idle > PATIENCE or not self._fast or _threads.are_short:
                     break
                 begin = time.monotonic()
                 ready = self._poll.poll(PATIENCE * 1000)
@@ -178,38 +187,44 @@ class _Reading:
         self._fast = full
         if not self.left:
             return Outcome.DONE
-        return Outcome.STOPPED if self._is_stopped() else Outcome.IDLE
+        return Outcome.STOPPED if self.is_stopped() else Outcome.IDLE
 
     def _hand_over(self, block: bytearray | memoryview) -> None:
         if block:
             self.received += len(block)
             self._write(block)
 
-    def _is_stopped(self) -> bool:
+    def is_stopped(self) -> bool:
+        """Tell whether no more is wanted."""
         return self.abandoned or (self._stop is not None and self._stop.is_set())
 
 
 async def _until_end(reading: _Reading, pace: Pace, stop: threading.Event | None) -> Outcome:
     """Run it on threads, waiting for data in between without one."""
+    while (outcome := await _threads.lend(reading, stop)) in (Outcome.TURN, Outcome.IDLE):
+        if outcome is Outcome.IDLE and not await _data(reading, pace, stop):
+            return Outcome.STOPPED if reading.is_stopped() else Outcome.IDLE
+    return outcome or Outcome.STOPPED
+
+
+async def _data(reading: _Reading, pace: Pace, stop: threading.Event | None) -> bool:
+    """Wait until there is something to read; False when the client is too slow, or the reading is to stop."""
     loop = asyncio.get_running_loop()
-    while (outcome := await on_thread(_threads, reading)) is Outcome.IDLE:
-        readable = asyncio.Event()
-        loop.add_reader(reading.fileno(), readable.set)
-        begin = loop.time()
-        until = begin + pace.patience(reading.received, reading.waited)
-        try:
-            while not readable.is_set():
-                rest = until - loop.time()
-                if rest <= 0:
-                    return Outcome.IDLE
-                if stop is not None and stop.is_set():
-                    return Outcome.STOPPED
-                try:
-                    async with asyncio.timeout(rest if stop is None else min(rest, LOOK)):
-                        await readable.wait()
-                except TimeoutError:
-                    continue
-        finally:
-            loop.remove_reader(reading.fileno())
-            reading.waited += loop.time() - begin
-    return outcome
+    readable = asyncio.Event()
+    loop.add_reader(reading.fileno(), readable.set)
+    begin = loop.time()
+    until = begin + pace.patience(reading.received, reading.waited)
+    try:
+        while not readable.is_set():
+            rest = until - loop.time()
+            if rest <= 0 or reading.is_stopped():
+                return False
+            try:
+                async with asyncio.timeout(rest if stop is None else min(rest, LOOK)):
+                    await readable.wait()
+            except TimeoutError:
+                continue
+    finally:
+        loop.remove_reader(reading.fileno())
+        reading.waited += loop.time() - begin
+    return True

@@ -9,13 +9,14 @@ middleware or a `Request` class of the program's own that may want to see the by
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing
+from concurrent.futures import Future
+from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
 from starlette.requests import ClientDisconnect, Request
 
 from afterwards._domain.pace import Pace
+from afterwards._files.pools import Pool, ended
 from afterwards.errors import BodyTooLarge, BodyTooSlow, ClientLeft, TakenOver
 
 Block = bytes | bytearray | memoryview
@@ -26,7 +27,7 @@ COLLECT = 1 << 20  # bytes that are handed over together
 LOOK = 0.2  # seconds between looks at whether another request takes over
 THREADS = 16
 
-_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="afterwards-body")
+_threads = Pool("body", THREADS)
 _PACE = Pace()
 
 
@@ -36,8 +37,8 @@ class TakeBody(Protocol):
     receive: Any  # the server's own `receive`; with any other, somebody else wants to see the body
     left: int  # bytes of the body that the application has not been given
 
-    async def __call__(self, write: Write, *, pace: Pace, stop: threading.Event | None) -> int:
-        """Do what `drain` promises."""
+    async def __call__(self, write: Write, *, pace: Pace, stop: threading.Event | None) -> int | None:
+        """Do what `drain` promises, or nothing, and return None."""
         ...
 
 
@@ -76,10 +77,12 @@ async def drain(
         if limit is not None and declared is not None and declared > limit:
             raise BodyTooLarge(limit=limit, declared=declared)
         take = _fast(request, inline)
-        if take is None:
-            return await _Portable(request.stream(), write, limit, pace, stop, inline).run()
-        request._stream_consumed = True
-        return await take(write, pace=pace, stop=stop)
+        if take is not None:
+            request._stream_consumed = True
+            if (received := await take(write, pace=pace, stop=stop)) is not None:
+                return received
+            request._stream_consumed = False
+        return await _Portable(request.stream(), write, limit, pace, stop, inline).run()
     except (BodyTooLarge, BodyTooSlow, TakenOver):
         if (refuse := _extension(request, "afterwards.refuse")) is not None:
             refuse()
@@ -203,15 +206,9 @@ class _Portable:
 
     async def _written(self) -> None:
         """Wait for the thread, and raise what its writing raised."""
-        if (writing := self._writing) is not None:
-            await self._done(writing)
+        if self._writing is not None:
+            await ended(self._writing)
             self._writing = None
-            writing.result()
-
-    async def _done(self, writing: Future[None]) -> None:
-        done = asyncio.Event()
-        writing.add_done_callback(lambda _: self._loop.call_soon_threadsafe(done.set))
-        await done.wait()
 
     async def _finish(self) -> None:
         """Hand over all that was received."""
@@ -225,14 +222,9 @@ class _Portable:
 
     async def _rest(self) -> None:
         """Wait for a thread that still writes, also when cancelled: whoever asked may close the file next."""
-        cancelled: asyncio.CancelledError | None = None
-        while self._writing is not None and not self._writing.done():
-            try:
-                await self._done(self._writing)
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
+        if self._writing is not None:
+            with suppress(Exception):  # it is raised by whoever hands over the rest, if anybody does
+                await ended(self._writing)
 
 
 def _write_all(write: Write, parts: list[bytes]) -> None:

@@ -38,6 +38,7 @@ from afterwards.errors import (
     StorageFull,
     StorageUnsure,
     StoreBusy,
+    TooManyOpenFiles,
     UnknownFile,
     Unstorable,
 )
@@ -154,8 +155,8 @@ class Gathering:
         if self._drafts:
             try:
                 plan = await self._store(response, held=streamed)
-            except (QuotaExceeded, StorageFull) as error:  # another process has used up the room meanwhile
-                raise refused(self._connection, error) from error
+            except (QuotaExceeded, StorageFull, TooManyOpenFiles) as error:
+                raise refused(self._connection, error) from error  # another process has used up the room meanwhile
             except StorageUnsure as error:
                 raise refused(self._connection, error, late=True) from error
             except UnknownFile as error:

@@ -12,7 +12,6 @@ import logging
 import re
 import secrets
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,7 @@ from afterwards._domain.labels import disposition
 from afterwards._domain.media import may_be_shown, served_type
 from afterwards._domain.ranges import Span, wanted
 from afterwards._files.outgoing import Handover, Outgoing, Piece
+from afterwards._files.pools import Pool
 from afterwards._files.sniffing import START, sniff
 from afterwards._files.stored import StoredFile
 from afterwards._files.sums import Sums
@@ -53,7 +53,7 @@ _HARMLESS = {
 }
 _SHA_256 = re.compile(r"(?:^|,)[ \t]*sha-256[ \t]*(?:=[ \t]*(\d+))?[ \t]*(?=[;,]|$)", re.IGNORECASE)
 
-_readers = ThreadPoolExecutor(8, thread_name_prefix="afterwards-download")
+_readers = Pool("download", 8)
 _sums = Sums()
 
 
@@ -204,12 +204,11 @@ class Download(Response):
 
     async def _in_blocks(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read and send, one block after the other, until the client has all or has left."""
-        loop = asyncio.get_running_loop()
         left = asyncio.ensure_future(_left(receive))
         try:
             for piece in self._pieces:
                 for block in _blocks(piece):
-                    content = await loop.run_in_executor(_readers, self._content, block)
+                    content = await _readers.run(self._content, block)
                     if left.done():
                         return
                     async with asyncio.timeout(PATIENCE):

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +19,7 @@ from afterwards._domain.files import FileKind
 from afterwards._domain.uploads import Upload, UploadState, after_interruption
 from afterwards._engine.clock import boot_id
 from afterwards._files.parts import Part, remove_part
+from afterwards._files.pools import Pool
 from afterwards._files.sweep import remove
 from afterwards._store.contract import CallbackReply, ask
 from afterwards._store.upload_commands import AdvanceUpload, EndUpload, FenceUpload
@@ -53,26 +53,25 @@ class Holding:
     def __init__(self, system: "System") -> None:
         self._system = system
         self._writing: dict[str, threading.Event] = {}  # by requests of this process: set to end them
-        self._threads = ThreadPoolExecutor(8, thread_name_prefix="afterwards-uploads")
-        self._long = ThreadPoolExecutor(4, thread_name_prefix="afterwards-finishing")
+        self._threads = Pool("uploads", 8)
+        self._long = Pool("finishing", 4)
 
-    async def on_thread(self, call: Callable[..., T], *args: object) -> T:
-        """Make a call that may wait for the disk; see `on_long_thread`."""
-        return await _ended(self._threads.submit(call, *args))
+    async def on_thread(
+        self, call: Callable[..., T], *args: object, unwanted: Callable[[T], object] | None = None
+    ) -> T:
+        """Make a call that may wait for the disk; see `on_long_thread`, and `ended` for what is `unwanted`."""
+        return await self._threads.run(call, *args, unwanted=unwanted)
 
     async def on_long_thread(self, call: Callable[..., T], *args: object) -> T:
         """Make a call that reads or copies whole files, so that it keeps no short one waiting.
 
         It has come to its end when this returns or raises, also when the request is cancelled: files can be closed.
         """
-        return await _ended(self._long.submit(call, *args))
+        return await self._long.run(call, *args)
 
     def later(self, call: Callable[..., object], *args: object) -> None:
         """Make such a call while nobody waits for it."""
-        try:
-            self._threads.submit(call, *args)
-        except RuntimeError:  # the interpreter is ending, and this must not be lost
-            call(*args)
+        self._threads.soon(call, *args)
 
     async def find(self, id: str) -> Upload:
         """Return an upload that is open or finished.
@@ -162,7 +161,7 @@ class Holding:
         fenced = 0.0
         while True:
             upload = await self.find(id)
-            part = await self.on_thread(self._open, upload, create and _is_open(upload))
+            part = await self.on_thread(self._open, upload, create and _is_open(upload), unwanted=_close)
             if part is None:
                 return None
             try:
@@ -309,16 +308,9 @@ class Holding:
             log.warning("the file of upload %s, which is over, cannot be removed now: %s", id, error)
 
 
-async def _ended(future: Future[T]) -> T:
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait([asyncio.wrap_future(future)])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    return future.result()
+def _close(part: Part | None) -> None:
+    if part is not None:
+        part.close()
 
 
 def _is_open(upload: Upload) -> bool:

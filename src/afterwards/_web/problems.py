@@ -14,6 +14,7 @@ from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from afterwards._domain.documents import hidden
 from afterwards._domain.tasks import Failure
@@ -24,6 +25,7 @@ from afterwards.errors import (
     FileHeld,
     InvalidRequest,
     KeyInUse,
+    MethodRefused,
     RangeRefused,
     TaskFailed,
     TaskOpen,
@@ -77,6 +79,8 @@ def problem(error: Error, instance: str, *, hide: str = "") -> Response:
     headers = {**NOSNIFF, "Cache-Control": "no-store"}
     if isinstance(error, AdminOnly):
         headers["WWW-Authenticate"] = error.challenge
+    if isinstance(error, MethodRefused):
+        headers["Allow"] = ", ".join(error.allowed)
     if isinstance(error, RangeRefused):
         headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, TaskOpen | FileHeld | KeyInUse) or status == 503:
@@ -96,6 +100,15 @@ class ProblemRoute(APIRoute):
 
     system: "System"  # whose routes they are; set by a subclass
     sees_to_keys = True  # idempotency keys of endpoints are not for them: see `Keys.answered`
+    known: dict[str, set[str]]  # the methods of each path, whichever route takes them; set by a subclass
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or say which methods there are: each route takes one, and the path has several."""
+        if scope["method"] in (self.methods or ()):
+            return await super().handle(scope, receive, send)
+        path = scope["path"]
+        error = MethodRefused(method=scope["method"], path=path, allowed=sorted(self.known[self.path]))
+        await problem(error, path)(scope, receive, send)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap FastAPI's handler, which knows parameters and dependencies, and start the engine if nobody has."""

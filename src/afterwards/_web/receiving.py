@@ -9,7 +9,6 @@ the `Reception` look after what was left open.
 import itertools
 import logging
 import math
-import threading
 from collections.abc import Generator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -21,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 
+from afterwards._files.pools import Pool
 from afterwards._files.spool import Memory, Spool
 from afterwards._files.staging import Staging
 from afterwards._web.admission import Admission, Arriving
@@ -30,6 +30,8 @@ from afterwards._web.refusing import REFUSALS, refused
 from afterwards.errors import ClientLeft, UnsupportedVersion
 
 log = logging.getLogger("afterwards")
+
+_discards = Pool("discard", 2)
 
 
 class Reception:
@@ -145,10 +147,10 @@ class Reception:
 
     def _discard_all(self) -> None:
         spools, self._spools = self._spools, []
-        left = [spool for spool in spools if not spool.closed]
-        if left:
-            # Removing a large file takes tens of milliseconds, and a cancelled request cannot wait for a thread.
-            threading.Thread(target=_close_all, args=(left,), name="afterwards-discard").start()
+        for spool in spools:
+            if not spool.closed:
+                # Removing a large file takes tens of milliseconds, and a cancelled request cannot wait for a thread.
+                _discards.soon(spool.close)
 
 
 class _Reading:
@@ -198,11 +200,6 @@ class _Judge:
         if file.arriving is not None:
             file.arriving.ended()
             file.arriving = None
-
-
-def _close_all(spools: list[Spool]) -> None:
-    for spool in spools:
-        spool.close()
 
 
 def check() -> None:

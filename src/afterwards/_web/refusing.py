@@ -26,6 +26,7 @@ from afterwards.errors import (
     QuotaExceeded,
     StorageFull,
     StorageUnsure,
+    TooManyOpenFiles,
     TypeRefused,
     UploadsUnderWay,
     UploadTooLarge,
@@ -40,15 +41,17 @@ REFUSALS = (
     UploadsUnderWay,
     StorageFull,
     StorageUnsure,
+    TooManyOpenFiles,
     BodyTooLarge,
     BodyTooSlow,
 )
 _REFUSED = frozenset({401, 403, 413, 415, 422, 429, 507})
 _HANDLERS = "starlette.exception_handlers"
-_SORRY: dict[str, type[Error]] = {StorageFull.code: StorageFull, StorageUnsure.code: StorageUnsure}
+_SORRY: dict[str, type[Error]] = {kind.code: kind for kind in (StorageFull, StorageUnsure, TooManyOpenFiles)}
 _TEXTS = {
     StorageFull.code: "There is no room left to store this request. Nothing of it has been kept. Send it again later.",
     StorageUnsure.code: "This request could not be stored. Nothing of it has been kept. Send it again later.",
+    TooManyOpenFiles.code: "Too many files are open here. Nothing of this request has been kept. Send it again later.",
 }
 _UNKNOWN = (
     "The disk failed while this request was being stored, so whether it was is unknown. Send it again with the same "

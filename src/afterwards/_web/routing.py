@@ -3,6 +3,7 @@
 They belong to the application like its own routes: its middleware, its dependencies and its root path hold for them.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -43,6 +44,7 @@ class Routing:
                 return super().matches(scope) if system.prefix in scope["path"] else (Match.NONE, {})
 
         Plain.system = system
+        Plain.known = defaultdict(set)
 
         class WithTraceback(Plain):
             """Another route on the same path, so that only those who ask for tracebacks meet the admin rule."""
@@ -105,6 +107,7 @@ class Routing:
             kind: Of a second route of one path, which the OpenAPI document does not show: `with_traceback`, or `plain`
                 for another method.
         """
+        self.plain.known[self._prefix + path].add(method)
         self._app.router.add_api_route(
             self._prefix + path,
             call,

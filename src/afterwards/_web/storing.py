@@ -6,12 +6,12 @@ sweep removes what no row names.
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from afterwards._engine.intake import Intake, Plan
 from afterwards._files.pending import PendingFile
+from afterwards._files.pools import Pool
 from afterwards._files.promotion import demote, leave, promote, record
 from afterwards._files.recent import Recent
 from afterwards._files.stored import StoredFile
@@ -27,7 +27,7 @@ class Storing:
         self._root = root
         self._intake = intake
         self.recent = Recent()
-        self._promoters = ThreadPoolExecutor(4, thread_name_prefix="afterwards-promoter")
+        self._promoters = Pool("promoter", 4)
 
     def close(self) -> None:
         """Let the threads end."""
@@ -66,12 +66,11 @@ class Storing:
 
     async def _promote(self, plan: Plan, files: Sequence[PendingFile]) -> list[StoredFile]:
         fresh = [file for file in files if not file.recorded]
-        promotion = self._promoters.submit(promote, fresh, self._root)
         try:
-            return await asyncio.wrap_future(promotion)
+            return await self._promoters.run(promote, fresh, self._root)
         except BaseException:
             plan.give_up()
-            promotion.add_done_callback(lambda _: _take_back(files))  # a cancelled request does not stop a thread
+            self._promoters.soon(_take_back, files)
             raise
 
     def store_blocking(self, plan: Plan, files: Sequence[PendingFile], *, late: bool = False) -> None:

@@ -248,9 +248,14 @@ def _media_type(request: Request) -> str | None:
 
 def _complete(request: Request, version: int | None) -> bool | None:
     if version is not None and version <= headers.OLD_NAME_INTEROP:
-        incomplete = headers.boolean(request.headers.get("upload-incomplete"))
+        incomplete = headers.boolean("Upload-Incomplete", _one(request, "upload-incomplete"))
         return None if incomplete is None else not incomplete
-    return headers.boolean(request.headers.get("upload-complete"))
+    return headers.boolean("Upload-Complete", _one(request, "upload-complete"))
+
+
+def _one(request: Request, name: str) -> str | None:
+    """Return a field, its lines put together as RFC 9651 wants them: two are not one item."""
+    return ", ".join(request.headers.getlist(name)) if name in request.headers else None
 
 
 def _told_length(request: Request, offset: int, *, ends: bool) -> int | None:

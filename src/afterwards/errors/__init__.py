@@ -7,6 +7,7 @@ changes, so that nobody has to match on text.
 from afterwards.errors.base import (
     Error,
     InvalidRequest,
+    MethodRefused,
 )
 from afterwards.errors.files import (
     AttemptEnded,
@@ -56,6 +57,7 @@ from afterwards.errors.store import (
     StorageUnsure,
     StoreBusy,
     StoreRefused,
+    TooManyOpenFiles,
 )
 from afterwards.errors.tasks import (
     DamagedArguments,
@@ -120,6 +122,7 @@ __all__ = [
     "LinkExpired",
     "LinkNeeded",
     "LinkRefused",
+    "MethodRefused",
     "MissingFile",
     "PreconditionFailed",
     "ProgramRefused",
@@ -136,6 +139,7 @@ __all__ = [
     "TaskNotStored",
     "TaskOpen",
     "TooManyArtifacts",
+    "TooManyOpenFiles",
     "TypeRefused",
     "UnfinishedUpload",
     "UnknownFile",
@@ -177,6 +181,7 @@ HTTP_STATUS: dict[str, int] = {
     "forged_task": 500,
     "storage_full": 507,
     "storage_unsure": 503,
+    "too_many_open_files": 503,
     "missing_file": 500,
     "damaged_file": 500,
     "unsupported_version": 500,
@@ -198,6 +203,7 @@ HTTP_STATUS: dict[str, int] = {
     "task_open": 409,
     "task_not_stored": 409,
     "invalid_request": 422,
+    "method_not_allowed": 405,
     "unknown_file": 404,
     "file_held": 409,
     "file_infected": 403,

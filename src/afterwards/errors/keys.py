@@ -46,6 +46,6 @@ class KeyLost(Error):
 
     def __init__(self) -> None:
         super().__init__(
-            "this process stood still for longer than its lease, and another request with the same Idempotency-Key was "
-            "begun meanwhile, so nothing of this one was stored. Send it again with the same key to get that answer."
+            "this process did not renew its lease in time, and another request with the same Idempotency-Key was begun "
+            "meanwhile, so nothing of this one was stored. Send it again with the same key to get that answer."
         )

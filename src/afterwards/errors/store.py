@@ -10,6 +10,13 @@ class StorageFull(Error):
     retry_after = 10
 
 
+class TooManyOpenFiles(Error):
+    """All file descriptors of the process, or of the machine, are in use: nothing of what was asked has been done."""
+
+    code = "too_many_open_files"
+    retry_after = 5
+
+
 class StorageUnsure(Error):
     """The disk failed while committing: whether it was stored will be known after the reopening."""
 

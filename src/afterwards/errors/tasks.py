@@ -90,7 +90,8 @@ class LeaseLost(Error):
     def __init__(self, *, task: str, attempt: int, what: str) -> None:
         super().__init__(
             f"attempt {attempt} of task {task} no longer holds its lease, so its {what} was not stored. "
-            "The task was taken over because this process stood still longer than the lease, or was taken back."
+            "The task was given to another attempt, or taken back, while nothing was heard of this one: its process "
+            "stood still, or could not write for a while. What it logged before this tells which."
         )
 
 
