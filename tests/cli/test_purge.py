@@ -96,7 +96,8 @@ def test_it_asks_first_and_takes_no_answer_for_no(made):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--older-than", "soon"), "'soon' is no length of time. Write it as 7d"),
+        (("--older-than", "soon"), "'soon' is no length of time: write it as 7d"),
+        (("--older-than", "30"), "'30' has no unit, so it could be days or seconds"),
         (("--older-than", "1d", "--state", "queued"), "only tasks that have ended can be deleted"),
         (("--older-than", "1d", "--uploads", "--state", "failed"), "--state is about tasks"),
         ((), "--older-than"),

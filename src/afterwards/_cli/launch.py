@@ -20,7 +20,7 @@ from afterwards._store.sqlite.store import SqliteStore
 from afterwards._web.access import RUN
 from afterwards._web.applications import OURS
 from afterwards._web.unmodified import application_in, is_application, replace_names
-from afterwards.errors import Error, ProgramRefused
+from afterwards.errors import Error, ProgramRefused, SettingRefused
 from afterwards.fastapi import Afterwards
 
 VARIABLE = "AFTERWARDS_LAUNCH"
@@ -89,6 +89,7 @@ def load(launch: Launch) -> tuple[Any, Afterwards]:
 
     Raises:
         ProgramRefused: It is not there, or is not a FastAPI application.
+        SettingRefused: A variable of the environment means nothing.
         RoutesTooEarly: Something imported the program before us.
     """
     if launch.app_dir not in sys.path[:1]:
@@ -159,6 +160,8 @@ def _import(module_name: str, launch: Launch) -> Any:
             remedy="Start it in the program's folder or name that with --app-dir, and write MODULE:APPLICATION, "
             "such as main:app for `app` in main.py.",
         ) from None
+    except SettingRefused:  # of our own settings, and said in a sentence
+        raise
     except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever it is, it is the program's and is shown
         _show(raised, launch)
 
@@ -172,6 +175,8 @@ def _call(factory: Any, launch: Launch) -> Any:
         )
     try:
         return factory()
+    except SettingRefused:  # of our own settings, and said in a sentence
+        raise
     except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever it is, it is the program's and is shown
         _show(raised, launch)
 

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -46,16 +47,25 @@ def config(launch: Launch, *, reload: bool = False) -> uvicorn.Config:
 class Server(uvicorn.Server):
     """uvicorn's server, which tells the engine of a stop before it waits for connections."""
 
-    def __init__(self, config: uvicorn.Config, *, ready: Callable[[], None] | None = None) -> None:
-        super().__init__(config)
+    def __init__(self, launch: Launch, *, reload: bool = False, ready: Callable[[], None] | None = None) -> None:
+        super().__init__(config(launch, reload=reload))
+        self._launch = launch
         self._ready = ready
         self._signals: set[int] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the program, then say that it is ready."""
+        """Start the program, which has been imported, then say that it is ready."""
+        if Current.installation is not None:
+            self._tell(sockets or [], Current.installation.data.absolute())
         await super().startup(sockets=sockets)
         if self.started and self._ready is not None:
             self._ready()
+
+    def _tell(self, sockets: list[socket.socket], data: Path) -> None:
+        if sockets:
+            log.info("%s starts on %s, with its tasks in %s", self._launch.target, url(sockets[0]), data)
+        else:
+            log.info("a worker of %s starts, on the tasks in %s", self._launch.target, data)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let go of connections and tasks within the limit."""

@@ -3,6 +3,7 @@
 import asyncio
 import atexit
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
+from afterwards._domain.environment import misspelt
 from afterwards._domain.files import Verdict
 from afterwards._domain.options import CallOptions
 from afterwards._domain.tasks import FINAL, TaskRow, TaskState
@@ -118,12 +120,19 @@ class System:
                 if (scan := self.admitting.settings.scan) is not None:
                     self.scanning = Scanning(engine, self.intake, scan, self._open_stored)
                 engine.start(loop)
+                self._tell_settings()
                 self._engine = engine
                 self._stopped = False
                 atexit.register(self.stop)
             elif loop is not None:
                 self._engine.adopt_loop(loop)
             return self._engine
+
+    def _tell_settings(self) -> None:
+        log.info("kept after their end: %s; limits of uploads: %s", self.settings.keep, self.admitting.settings)
+        for name, nearest in misspelt(os.environ):
+            said = "" if nearest is None else f" Is {nearest} meant?"
+            log.warning("the environment's %s is not known to Afterwards and changes nothing.%s", name, said)
 
     def stop(self) -> None:
         """Drain and close; see `Engine.stop`. Blocks."""
