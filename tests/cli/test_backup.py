@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from afterwards import Afterwards
 from afterwards._cli import backup as backups
+from afterwards._cli import restore as restores
 from afterwards._cli.backup import backed_up
 from afterwards._cli.bar import Bar
 from afterwards._cli.checkup import check
 from afterwards._cli.restore import restored
+from afterwards._domain.options import PLAIN_CALL
 from afterwards._domain.tasks import TaskRow
 from afterwards._domain.uploads import UploadState
+from afterwards._files import entering
 from afterwards._files.archive import Archive, Manifest
 from afterwards._files.directory import open_directory
 from afterwards._files.holding import held
@@ -297,7 +301,7 @@ def test_a_used_data_directory_is_not_written_over(made, target):
     save(made, target)
     before = everything(made.root)
 
-    with pytest.raises(BackupRefused, match=r"is not empty \(afterwards.db, files, key, workers\).*--replace"):
+    with pytest.raises(BackupRefused, match=r"is not empty \(afterwards.db, files, key\).*--replace"):
         bring_back(target, made.root)
 
     assert everything(made.root) == before
@@ -363,6 +367,89 @@ def test_a_running_programs_data_is_not_replaced(folder, serve, tmp_path):
     assert refused.returncode == 1
     assert "a program runs on the data directory" in refused.stderr
     assert server.post("/sleep/0") is None
+
+
+def test_a_program_that_starts_just_before_the_marker_keeps_its_data(made, target, tmp_path, monkeypatch):
+    """It saw no marker, so it runs: the restore sees it, refuses, and clears nothing of it."""
+    save(made, target)
+    new = tmp_path / "new"
+    system = Afterwards(data=new)._system
+    real = restores._mark
+
+    def start_first(*arguments):
+        monkeypatch.setattr(restores, "_mark", real)
+        system.start(None)
+        system.enqueue_blocking(print, (), {}, PLAIN_CALL)
+        real(*arguments)
+
+    monkeypatch.setattr(restores, "_mark", start_first)
+    try:
+        with pytest.raises(BackupRefused, match=r"was started on the data directory .* at the same moment"):
+            bring_back(target, new)
+
+        assert sorted(os.listdir(new)) == ["afterwards.db", "afterwards.db-shm", "afterwards.db-wal", "key", "workers"]
+        system.enqueue_blocking(print, (), {}, PLAIN_CALL)
+    finally:
+        system.stop()
+    assert len(rows(new)) == 2
+    assert check(new, quick=False, bar=Bar("data")).findings == []
+
+
+def test_a_program_that_ran_for_a_moment_before_the_marker_keeps_its_data(made, target, tmp_path, monkeypatch):
+    """It has ended again, so no lock tells of it; what it made does."""
+    save(made, target)
+    new, real = tmp_path / "new", restores._mark
+
+    def make_first(*arguments):
+        make_directory(new)
+        real(*arguments)
+
+    monkeypatch.setattr(restores, "_mark", make_first)
+
+    with pytest.raises(BackupRefused, match="is not empty"):
+        bring_back(target, new)
+
+    assert contents(new)
+    assert open_directory(new)
+
+
+def test_a_program_that_saw_no_marker_looks_again(made, target, tmp_path, monkeypatch):
+    """It looked before the restore began, and goes on in its middle: it writes nothing there, and does not run."""
+    save(made, target)
+    new, real = tmp_path / "new", restores._copy
+    refused = []
+
+    def start_in_the_middle(*arguments):
+        monkeypatch.setattr(entering, "open_directory", lambda root: root)  # it has looked already
+        before = everything(new)
+        with pytest.raises(StoreRefused, match="did not come to its end") as raised:
+            Afterwards(data=new)._system.start(None)
+        refused.append(raised.value)
+        assert everything(new) == before
+        real(*arguments)
+
+    monkeypatch.setattr(restores, "_copy", start_in_the_middle)
+
+    told, status = bring_back(target, new)
+
+    assert (len(refused), status) == (1, 0), told
+    assert rows(new) == rows(made.root)
+
+
+def test_two_restores_into_one_folder_do_not_mix(made, target, tmp_path, monkeypatch):
+    """The second would take what the first has copied for what a killed one has left."""
+    save(made, target)
+    new, real = tmp_path / "new", restores._copy
+
+    def twice(*arguments):
+        with pytest.raises(BackupRefused, match=r"another restore into .* is under way"):
+            bring_back(target, new)
+        real(*arguments)
+
+    monkeypatch.setattr(restores, "_copy", twice)
+
+    assert bring_back(target, new)[1] == 0
+    assert rows(new) == rows(made.root)
 
 
 def test_what_ran_in_the_backup_runs_again_in_the_restored(folder, serve, start, data):

@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 import msgspec
 
 from afterwards._cli.lifespan import Bare
-from afterwards._files.directory import load_key, open_directory
+from afterwards._files.directory import load_key
+from afterwards._files.entering import entering
 from afterwards._store.sqlite.store import SqliteStore
 from afterwards._web.access import RUN
 from afterwards._web.applications import OURS
@@ -119,9 +120,9 @@ def check_data(installation: Afterwards) -> None:
     Raises:
         StoreRefused: It cannot be used.
     """
-    root = open_directory(installation.data)
-    load_key(root)
-    SqliteStore(root / "afterwards.db").close()
+    with entering(installation.data) as root:
+        load_key(root)
+        SqliteStore(root / "afterwards.db").close()
 
 
 def _find(launch: Launch) -> Any:

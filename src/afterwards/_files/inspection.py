@@ -15,6 +15,7 @@ from blake3 import blake3
 from afterwards._domain.findings import Finding, Level, Repair
 from afterwards._domain.ids import is_id
 from afterwards._files.directory import KEY_BYTES
+from afterwards._files.disk import READ_FILE
 from afterwards._files.parts import part_path
 from afterwards._files.staging import CHUNK
 from afterwards._files.stored import path_of
@@ -22,7 +23,6 @@ from afterwards._files.sweep import GRACE
 
 DATABASE = ("afterwards.db", "afterwards.db-wal", "afterwards.db-shm", "afterwards.db-journal")
 FOLDERS = ("files", "staging", "uploads", "work", "workers")
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _DRAFT = re.compile(r"key\.\d+\.[0-9a-f]{8}")  # of a start that was killed
 _NAMES = {  # what may lie in the folders whose files come and go
     "workers": re.compile(r"[0-9a-f]{43}\.(lock|wake|hold)"),
@@ -205,7 +205,7 @@ def look_at_parts(
 
 def digest_of_file(path: Path, advance: Advance = lambda _: None) -> str:
     """Return the digest of a plain file; a link is not followed."""
-    fd = os.open(path, _READ)
+    fd = os.open(path, READ_FILE)
     try:
         hash = blake3()
         while chunk := os.read(fd, CHUNK):

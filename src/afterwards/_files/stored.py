@@ -15,9 +15,8 @@ import msgspec
 from blake3 import blake3
 
 from afterwards._domain.files import FileKind, Verdict
+from afterwards._files.disk import READ_FILE
 from afterwards.errors import DamagedFile, MissingFile
-
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # the last: a pipe put there must not hang us
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -53,7 +52,7 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
             return ReadOnlyBytes(self.content)
         path = self.path(root)
         try:
-            fd = os.open(path, _READ)
+            fd = os.open(path, READ_FILE)
         except FileNotFoundError:
             raise MissingFile(id=self.id, name=self.name, path=path) from None
         except OSError as error:
