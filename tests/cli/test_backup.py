@@ -218,6 +218,85 @@ def test_what_an_earlier_backup_has_is_not_lost_to_a_damage_since(made, target):
     assert contents(target)[made.files["large"]] == right
 
 
+def test_a_file_of_the_backup_that_went_bad_is_brought_again(made, target, tmp_path):
+    """A backup that is renewed looks at what is there: the size alone says nothing."""
+    save(made, target, copy=True)
+    large = path_of(made.files["large"], target)
+    large.chmod(0o600)
+    content = bytearray(large.read_bytes())
+    content[5] ^= 1
+    large.write_bytes(content)
+
+    said, status = save(made, target, copy=True)
+
+    assert status == 0
+    assert f"RENEWED  file {made.files['large']}: what the backup had of it was damaged: its digest is" in said
+    assert contents(target) == contents(made.root)
+    told, status = bring_back(target, tmp_path / "new", dry_run=True)
+    assert status == 0
+    assert told.startswith("whole: 6 tasks and 3 stored files")
+
+
+def damage_small(made: Made) -> str:
+    made.edit("UPDATE file SET content = CAST(x'00' || substr(content, 2) AS BLOB) WHERE id = ?", made.files["small"])
+    return made.files["small"]
+
+
+def test_a_damaged_small_file_is_named(made, target, tmp_path):
+    """It is kept in a row, which SQLite's own check calls sound whatever bytes it has."""
+    id = damage_small(made)
+
+    said, status = save(made, target)
+
+    assert status == 1
+    assert f"MISSING  file {id}: the bytes in its row do not have the digest that was stored" in said
+    told, status = bring_back(target, tmp_path / "new", dry_run=True)
+    assert status == 1
+    assert f"MISSING  file {id}: the bytes in its row" in told
+    told, status = bring_back(target, tmp_path / "new")
+    assert status == 1
+    assert f"damaged_file: file {id}" in told
+
+
+def test_a_small_file_that_is_whole_in_the_earlier_backup_stays_whole(made, target, tmp_path):
+    """The last good copy of it must not go with the copy of the database that it is in."""
+    right = small_content(made)
+    save(made, target)
+    id = damage_small(made)
+
+    said, status = save(made, target)
+
+    assert status == 1, "something is wrong with the data directory"
+    assert f"MENDED   file {id}: " in said
+    told, status = bring_back(target, tmp_path / "new")
+    assert status == 0, told
+    made.root = tmp_path / "new"
+    assert small_content(made) == right
+
+
+def small_content(made: Made) -> bytes:
+    store = SqliteStore(made.root / "afterwards.db")
+    try:
+        return store.file(made.files["small"]).content
+    finally:
+        store.close()
+
+
+def test_a_small_file_that_no_manifest_calls_damaged_is_refused(made, target, tmp_path, monkeypatch):
+    """A backup of a release that did not look is not called whole."""
+    id = damage_small(made)
+    with monkeypatch.context() as older:
+        older.setattr(backups, "damaged_small_files", lambda _: ())
+        assert save(made, target)[1] == 0
+
+    for options in ({}, {"dry_run": True}):
+        with pytest.raises(BackupRefused, match=f"is damaged: file {id}: the bytes in its row"):
+            bring_back(target, tmp_path / "new", **options)
+
+    assert os.listdir(tmp_path / "new") == []
+    assert bring_back(target, tmp_path / "new", partial=True)[1] == 1
+
+
 def test_a_damaged_database_is_not_saved_over_a_good_backup(made, target):
     save(made, target)
     before = everything(target)
@@ -288,6 +367,24 @@ def test_a_backup_beside_or_inside_its_data_is_refused(made, tmp_path):
         with pytest.raises(BackupRefused, match="lie in each other"):
             save(made, place)
     assert not (made.root / "backup").exists()
+
+
+def test_a_place_where_no_backup_can_be_is_named_for_what_it_is(made, tmp_path):
+    """Room is not what is missing there."""
+    (tmp_path / "file").write_text("keep")
+
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(
+            BackupRefused, match=r"file(/below)? is no folder\. Choose another for the backup"
+        ) as refused:
+            save(made, place)
+        assert "Make room" not in str(refused.value)
+    if os.path.isdir("/proc/self"):
+        with pytest.raises(
+            BackupRefused, match=r"failed: No such file or directory \(/proc/x\).* Choose a folder that"
+        ):
+            save(made, Path("/proc/x"))
+    assert (tmp_path / "file").read_text() == "keep"
 
 
 def test_two_backups_to_one_folder_do_not_mix(made, target):
@@ -450,6 +547,20 @@ def test_two_restores_into_one_folder_do_not_mix(made, target, tmp_path, monkeyp
 
     assert bring_back(target, new)[1] == 0
     assert rows(new) == rows(made.root)
+
+
+def test_a_restored_directory_knows_no_process_of_the_original(folder, serve):
+    """It runs, so that nothing should be said of its end."""
+    server = serve()
+    server.post("/sleep/0")
+    assert command(folder, "backup", "saved").returncode == 0
+
+    back = command(folder, "restore", "saved", "--data", "other")
+
+    assert back.returncode == 0, back.stderr
+    assert "dead_worker" not in back.stdout
+    assert "healthy" in back.stdout
+    assert command(folder, "doctor").stdout.startswith("healthy"), "the original goes on"
 
 
 def test_what_ran_in_the_backup_runs_again_in_the_restored(folder, serve, start, data):

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import msgspec
 
+from afterwards._cli.backup import ROW_DAMAGED, damaged_small_files
 from afterwards._cli.bar import Bar
 from afterwards._cli.checkup import check
 from afterwards._cli.doctor import as_text as doctor_text
-from afterwards._cli.text import plain, size
+from afterwards._cli.text import counted, plain, size
 from afterwards._files.archive import Archive, Manifest, Part, write_file
 from afterwards._files.copying import NotAsStored, Way, bring
 from afterwards._files.directory import RESTORING
@@ -96,7 +97,7 @@ def restored(
         return iter([msgspec.json.encode(document).decode()]), 1 if report.left else 0
     first = [
         plain(
-            f"restored {sum(manifest.tasks.values()):,} tasks and {outcome.files:,} stored files "
+            f"restored {counted(sum(manifest.tasks.values()), 'task')} and {counted(outcome.files, 'stored file')} "
             f"({size(outcome.bytes)}) of {manifest.created_at} into {root}"
         )
     ]
@@ -242,6 +243,8 @@ def _each(
             else:
                 outcome.files += 1
                 outcome.bytes += length
+        for id, _ in damaged_small_files(snapshot):
+            outcome.bad[id] = ROW_DAMAGED
 
 
 def _bring_part(archive: Archive, part: Part, target: Path) -> None:
@@ -271,7 +274,7 @@ def _problem(archive: Archive, part: Part) -> str | None:
 
 def _refuse_bad(archive: Archive, manifest: Manifest, outcome: _Outcome) -> None:
     known = {one.id for one in manifest.absent}
-    unknown = [problem for id, problem in outcome.bad.items() if id not in known]
+    unknown = [f"file {id}: {problem}" for id, problem in outcome.bad.items() if id not in known]
     if unknown:
         more = f", and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
         raise BackupRefused(
@@ -319,10 +322,9 @@ def _verified(archive: Archive, manifest: Manifest, outcome: _Outcome, as_json: 
         return
     for id, problem in outcome.bad.items():
         yield plain(f"MISSING  file {id}: {problem}")
-    yield plain(
-        f"{'whole' if not outcome.bad else 'readable'}: {sum(manifest.tasks.values()):,} tasks and {outcome.files:,} "
-        f"stored files ({size(outcome.bytes)}) of {manifest.created_at}; nothing was restored"
-    )
+    how = "whole" if not outcome.bad else "readable"
+    tasks, files = counted(sum(manifest.tasks.values()), "task"), counted(outcome.files, "stored file")
+    yield plain(f"{how}: {tasks} and {files} ({size(outcome.bytes)}) of {manifest.created_at}; nothing was restored")
 
 
 @contextmanager
