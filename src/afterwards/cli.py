@@ -242,7 +242,7 @@ def retry(id: Id, json: Json = False, data: Folder = HERE) -> None:
 @tasks.command()
 def counts(json: Json = False, data: Folder = HERE) -> None:
     """Count the tasks in each state."""
-    print_lines(task_commands.counted(data, as_json=json))
+    print_lines(task_commands.totals(data, as_json=json))
 
 
 def main() -> None:

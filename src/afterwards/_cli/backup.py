@@ -17,8 +17,9 @@ import msgspec
 
 from afterwards._cli.bar import Bar
 from afterwards._cli.database import check_place
-from afterwards._cli.text import counted, plain, size
+from afterwards._cli.text import plain, size
 from afterwards._cli.version import engine_versions
+from afterwards._domain.amounts import counted
 from afterwards._domain.findings import Finding
 from afterwards._files.archive import FORMAT, Absent, Archive, Manifest, part_of, write_file
 from afterwards._files.copying import NotAsStored, Way, bring

@@ -22,7 +22,8 @@ from afterwards._cli.backup import ROW_DAMAGED, damaged_small_files
 from afterwards._cli.bar import Bar
 from afterwards._cli.checkup import check
 from afterwards._cli.doctor import as_text as doctor_text
-from afterwards._cli.text import counted, plain, size
+from afterwards._cli.text import plain, size
+from afterwards._domain.amounts import counted
 from afterwards._files.archive import Archive, Manifest, Part, write_file
 from afterwards._files.copying import NotAsStored, Way, bring
 from afterwards._files.directory import RESTORING

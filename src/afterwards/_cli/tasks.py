@@ -13,6 +13,7 @@ import msgspec
 
 from afterwards._cli.database import find, opened
 from afterwards._cli.text import absolute, duration, plain, relative, size, table
+from afterwards._domain.amounts import counted
 from afterwards._domain.documents import document, moment, waiting_for
 from afterwards._domain.files import FileRole
 from afterwards._domain.tasks import FINAL, Event, Failure, TaskRow, TaskState
@@ -47,7 +48,7 @@ def listed(root: Path, wanted: Filter, *, as_json: bool) -> Iterator[str]:
     yield from table(head, cells, width, shrink=len(head) - 1)
 
 
-def counted(root: Path, *, as_json: bool) -> Iterator[str]:
+def totals(root: Path, *, as_json: bool) -> Iterator[str]:
     """Show how many tasks there are by state."""
     with opened(root) as store:
         counts = store.counts()
@@ -75,8 +76,9 @@ def shown(root: Path, id: str, *, as_json: bool) -> Iterator[str]:
     if row.state not in FINAL and not living(root):
         yield _line("", "no program of this data directory runs; the next start takes it up")
     if row.state is TaskState.QUARANTINED:
-        yield _line("", f"set aside, because its process ended {row.interruptions} times while it ran; when that is")
-        yield _line("", f"mended: afterwards tasks retry {row.id}")
+        ends = counted(row.interruptions, "time")
+        yield _line("", f"set aside, because its process ended {ends} while it ran; when that is mended:")
+        yield _line("", f"afterwards tasks retry {row.id}")
     yield _line("attempts", _attempts(row))
     for label, at in (("added", row.created_at), ("started", row.started_at), ("ended", row.finished_at)):
         if at is not None:

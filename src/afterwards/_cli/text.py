@@ -44,11 +44,6 @@ def duration(microseconds: int) -> str:
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min" if seconds >= 3600 else f"{seconds / 60:.1f} min"
 
 
-def counted(number: int, what: str) -> str:
-    """Show a number of things: "1 file", "2,000 files"."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def size(count: int) -> str:
     """Show a number of bytes."""
     amount = float(count)

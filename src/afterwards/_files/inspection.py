@@ -12,6 +12,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from afterwards._domain.amounts import counted
 from afterwards._domain.findings import Finding, Level, Repair
 from afterwards._domain.ids import is_id
 from afterwards._files.directory import KEY_BYTES
@@ -294,7 +295,7 @@ def _leftover(root: Path, path: Path) -> Iterator[Finding]:
     yield Finding(
         code="leftover",
         subject=f"folder {path}",
-        problem=f"its process is dead; what it was receiving is here: {number} files, {size:,} bytes",
+        problem=f"its process is dead; what it was receiving is here: {counted(number, 'file')}, {size:,} bytes",
         remedy="A running program removes it within a minute, the next start or `afterwards doctor --repair` at once.",
         level=Level.NOTICE,
         repair=Repair.LEFTOVER,
@@ -338,7 +339,7 @@ def _room(root: Path) -> Iterator[Finding]:
         yield Finding(
             code="disk_almost_full",
             subject=str(root),
-            problem=f"its disk has room for {size / 1048576:,.1f} MiB and {free.f_favail:,} files",
+            problem=f"its disk has room for {size / 1048576:,.1f} MiB and {counted(free.f_favail, 'file')}",
             remedy="Make room, or delete what is done with: `afterwards purge`.",
         )
 
