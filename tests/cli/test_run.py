@@ -302,6 +302,34 @@ def test_what_cannot_be_served_is_refused_in_one_sentence(folder, arguments, sen
     assert "starts on" not in ended.stderr, "it does not"
 
 
+def test_a_protocol_of_ones_own_serves(folder, start):
+    """The documented way to change how long slow clients are waited for."""
+    (folder / "mine.py").write_text(
+        "from afterwards.server import HttpProtocol\n"
+        "class Patient(HttpProtocol):\n"
+        "    def connection_made(self, transport):\n"
+        "        print('it is mine', flush=True)\n"
+        "        super().connection_made(transport)\n"
+    )
+    server = start("run", "program:app", "--port", "0", "--http", "mine:Patient")
+
+    server.post("/sleep/0")
+
+    server.says("it is mine")
+
+
+@pytest.mark.parametrize(
+    ("http", "sentence"),
+    [("absent:Patient", "absent:Patient cannot be served: there is no module"), ("program:app", "has no class 'app'")],
+)
+def test_a_protocol_that_is_none_is_refused_in_one_sentence(folder, http, sentence):
+    ended = command(folder, "run", "program:app", "--port", "0", "--http", http)
+
+    assert ended.returncode == 1
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize("program", ["program", "own"])
 @pytest.mark.parametrize(
     ("variable", "value", "sentence"),

@@ -44,6 +44,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     access_log: bool = True
     root_path: str = ""
     forwarded_allow_ips: str | None = None
+    http: str | None = None  # MODULE:CLASS; None: ours
 
     def publish(self) -> None:
         """Leave it where this process and those it starts look for it."""
@@ -112,6 +113,27 @@ def load(launch: Launch) -> tuple[Any, Afterwards]:
         drain=launch.drain,
     )
     return served, installation
+
+
+def protocol(launch: Launch) -> Any:
+    """Return the class that is to serve connections, after the program was loaded; None: ours.
+
+    Exits with 1 and says why when there is no such class.
+    """
+    if launch.http is None:
+        return None
+    module, _, name = launch.http.partition(":")
+    try:
+        found = getattr(_import(module, msgspec.structs.replace(launch, target=launch.http)), name, None)
+        if not inspect.isclass(found):
+            raise ProgramRefused(
+                program=launch.http,
+                reason=f"the module {module} has no class {name!r}",
+                remedy="Write --http MODULE:CLASS, such as a subclass of afterwards.server.HttpProtocol.",
+            )
+    except Error as error:
+        refuse(error)
+    return found
 
 
 def check_data(installation: Afterwards) -> None:

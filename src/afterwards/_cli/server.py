@@ -17,7 +17,7 @@ from types import FrameType
 import uvicorn
 
 from afterwards._cli import logs
-from afterwards._cli.launch import Current, Launch
+from afterwards._cli.launch import Current, Launch, protocol
 from afterwards.errors import ProgramRefused
 from afterwards.server import HttpProtocol
 
@@ -28,9 +28,20 @@ BACKLOG = 2048
 LEAST = 1  # seconds that open connections get, also under --reload, where tasks get none
 
 
+class Config(uvicorn.Config):
+    """uvicorn's settings, with the program's own protocol once the program is there."""
+
+    def load(self) -> None:
+        """Import the program, and then its protocol, so that both are found in the same place."""
+        super().load()
+        own = protocol(Launch.published())
+        if own is not None:
+            self.http_protocol_class = own
+
+
 def config(launch: Launch, *, reload: bool = False) -> uvicorn.Config:
     """Return uvicorn's settings for our factory; this sets up logging, too."""
-    return uvicorn.Config(
+    return Config(
         FACTORY,
         factory=True,
         reload=reload,

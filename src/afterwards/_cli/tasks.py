@@ -15,7 +15,6 @@ from afterwards._cli.database import find, opened
 from afterwards._cli.text import absolute, duration, plain, relative, size, table
 from afterwards._domain.amounts import counted
 from afterwards._domain.documents import document, moment, waiting_for
-from afterwards._domain.files import FileRole
 from afterwards._domain.tasks import FINAL, Event, Failure, TaskRow, TaskState
 from afterwards._files.presence import living, wake
 from afterwards._store.contract import Filter, RunAgain, Store, ask_blocking
@@ -23,6 +22,7 @@ from afterwards.errors import TaskOpen
 
 BASE = "/afterwards"  # what the links of documents begin with
 LOOK = 0.1  # seconds between looks at the store while watching
+MANY = 100_000  # attempts that may fail: as good as for ever, as a scan's
 LAST_LINES = 20  # of a task's log, that `show` prints
 PAGE = 1000
 
@@ -91,9 +91,11 @@ def shown(root: Path, id: str, *, as_json: bool) -> Iterator[str]:
         yield _line("progress", _progress(msgspec.structs.asdict(found.progress)))
     if row.result is not None and row.state is TaskState.SUCCEEDED:
         yield _line("result", _json(found.result))
-    for file in row.files:
-        about = f"{size(file.size)}, {file.type or file.content_type or 'no type'}, {file.digest}"
-        yield _line("output" if file.role is FileRole.OUTPUT else "file", f"{file.name or 'without a name'} ({about})")
+    for file in found.files:
+        about = f"{size(file.size)}, {file.type or 'no type'}"
+        yield _line(str(file.role), f"{file.name or 'without a name'} ({about})")
+        yield _line("", file.href)
+        yield _line("", file.digest)
     for one in attempts:
         ended = "" if one.ended_at is None else f", after {duration(one.ended_at - one.started_at)}"
         yield _line(f"attempt {one.number}", f"{one.state}, started {absolute(one.started_at)}{ended}")
@@ -170,8 +172,10 @@ def _events(store: Store, id: str, after: int) -> Iterator[Event]:
 
 def _attempts(row: TaskRow) -> str:
     parts = [f"{row.attempt} started"]
-    if row.max_attempts > 1:
-        parts.append(f"{row.failures} of {row.max_attempts} failed")
+    if row.max_attempts > MANY:
+        parts.append(f"{row.failures:,} failed")
+    elif row.max_attempts > 1:
+        parts.append(f"{row.failures:,} of {row.max_attempts:,} failed")
     if row.interruptions:
         parts.append(f"{row.interruptions} interrupted")
     return ", ".join(parts)
