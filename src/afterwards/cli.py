@@ -12,7 +12,7 @@ import typer
 from afterwards._cli import tasks as task_commands
 from afterwards._cli import upkeep
 from afterwards._cli.launch import Launch
-from afterwards._cli.printing import HERE, Folder, Json, print_lines, refuse
+from afterwards._cli.printing import HERE, Folder, Json, one_of, print_lines, refuse, state_option
 from afterwards._cli.run import run as serve_program
 from afterwards._cli.run import work as work_on_program
 from afterwards._cli.version import version_line
@@ -88,7 +88,14 @@ Threads = Annotated[
 ]
 Format = Annotated[
     LogFormat,
-    typer.Option("--log-format", envvar="AFTERWARDS_LOG_FORMAT", show_envvar=False, help="How log lines look."),
+    typer.Option(
+        "--log-format",
+        parser=one_of(LogFormat),
+        metavar="text|json",
+        envvar="AFTERWARDS_LOG_FORMAT",
+        show_envvar=False,
+        help="How log lines look.",
+    ),
 ]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
 
@@ -137,6 +144,12 @@ def run(
         str | None,
         typer.Option(help="Proxies whose X-Forwarded headers are believed, with commas between.", show_default=False),
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:CLASS", help="A protocol of your own, such as a subclass of ours.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Serve a FastAPI program, unchanged, with all its background tasks durable."""
     if reload and workers > 1:
@@ -156,6 +169,7 @@ def run(
         access_log=access_log,
         root_path=root_path,
         forwarded_allow_ips=forwarded_allow_ips,
+        http=http,
     )
     try:
         status = serve_program(launch, host=host, port=port, workers=workers, reload=reload)
@@ -205,7 +219,7 @@ upkeep.add_to(app)
 
 @tasks.command("list")
 def list_tasks(
-    state: Annotated[TaskState | None, typer.Option(help="Only tasks in this state.", show_default=False)] = None,
+    state: Annotated[TaskState | None, state_option("Only tasks in this state.")] = None,
     name: Annotated[
         str | None, typer.Option(help="Only tasks of this function, as listed.", show_default=False)
     ] = None,
@@ -242,7 +256,7 @@ def retry(id: Id, json: Json = False, data: Folder = HERE) -> None:
 @tasks.command()
 def counts(json: Json = False, data: Folder = HERE) -> None:
     """Count the tasks in each state."""
-    print_lines(task_commands.counted(data, as_json=json))
+    print_lines(task_commands.totals(data, as_json=json))
 
 
 def main() -> None:

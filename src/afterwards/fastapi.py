@@ -5,7 +5,6 @@ Importing this module prepares FastAPI, once; see `_web/injection.py` for what t
 
 import asyncio
 import os
-import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,13 +33,14 @@ from afterwards._web.applications import OURS, asks_for_ours, mounted, refuse_ea
 from afterwards._web.artifacts import answer_missing_files
 from afterwards._web.files import Policy, add_file_routes
 from afterwards._web.injection import Handler, Route
+from afterwards._web.options import check_options, seconds_to_drain
 from afterwards._web.routes import add_routes
 from afterwards._web.routing import Routing
 from afterwards._web.settings import Uploads
 from afterwards._web.system import System
 from afterwards._web.tasks import BackgroundTasks, Handle
 from afterwards._web.upload_routes import add_upload_routes
-from afterwards.errors import Error
+from afterwards.errors import Error, SettingRefused
 
 P = ParamSpec("P")
 
@@ -98,15 +98,24 @@ class Afterwards:
             uploads: What may come in, from whom, and how much of it. Default: what the environment says; see `Uploads`.
 
         Raises:
-            ValueError: A value is out of its range.
+            ValueError, TypeError: A value is out of its range, or is no such value; the message says what is wanted.
+            SettingRefused: The same of a variable of the environment.
             RoutesTooEarly: The application has routes that were made before this package was imported.
         """
-        _check(prefix=prefix, concurrency=concurrency, threads=threads, drain=drain, keep=keep, files=files)
+        check_options(
+            prefix=prefix,
+            concurrency=concurrency,
+            threads=threads,
+            drain=drain,
+            keep=keep,
+            files=files,
+            uploads=uploads,
+        )
         settings = Settings(
             runs_tasks=runs_tasks,
             concurrency=concurrency,
             threads=threads,
-            drain=_drain(drain),
+            drain=seconds_to_drain(drain),
             keep=Keep.of(keep, os.environ),
         )
         folder = Path(data if data is not None else os.environ.get("AFTERWARDS_DATA", "afterwards-data"))
@@ -245,37 +254,6 @@ class Afterwards:
         await asyncio.get_running_loop().run_in_executor(None, self._system.stop)
 
 
-def _check(
-    *, prefix: str, concurrency: int, threads: int, drain: float | None, keep: timedelta | Keep | None, files: str
-) -> None:
-    problems = {
-        f"prefix={prefix!r}: it starts with a slash": not prefix.startswith("/"),
-        f"concurrency={concurrency!r}: a whole number from 1": concurrency < 1,
-        f"threads={threads!r}: a whole number from 1": threads < 1,
-        f"drain={drain!r}: seconds from 0": drain is not None and not drain >= 0,
-        f"keep={keep!r}: longer than nothing": isinstance(keep, timedelta) and keep <= timedelta(0),
-        f'files={files!r}: "open" or "signed"': files not in ("open", "signed"),
-    }
-    for problem, there in problems.items():
-        if there:
-            raise ValueError(f"Afterwards({problem}")
-
-
-def _drain(asked: float | None) -> float:
-    """A reload must not wait: what runs is given back and run again by the new process."""
-    if asked is not None:
-        return asked
-    if (said := os.environ.get("AFTERWARDS_DRAIN")) is not None:
-        try:
-            seconds = float(said)
-        except ValueError:
-            seconds = -1.0
-        if not seconds >= 0:
-            raise ValueError(f"the environment's AFTERWARDS_DRAIN={said!r}: seconds from 0 are wanted here")
-        return seconds
-    return 0.0 if "--reload" in sys.argv else 10.0
-
-
 class _Opener:
     """Finds whose request it is."""
 
@@ -340,7 +318,11 @@ def _prepare_lifespan() -> None:
         app = scope.get("app")
         afterwards = getattr(app, OURS, None)
         if afterwards is None and asks_for_ours(self.routes):  # with nothing but the import changed
-            afterwards = _opener.default()
+            try:
+                afterwards = _opener.default()
+            except SettingRefused as error:
+                await receive()
+                return await send({"type": "lifespan.startup.failed", "message": f"afterwards: {error}"})
             if afterwards.app is None and isinstance(app, FastAPI):
                 afterwards.show_on(app)
         if afterwards is None:

@@ -19,8 +19,8 @@ def start(folder: Path) -> Iterator[Callable[..., Running]]:
     """Start `afterwards` with these arguments, in the program's folder."""
     started: list[Running] = []
 
-    def begin(*arguments: str) -> Running:
-        started.append(Running(folder, *arguments))
+    def begin(*arguments: str, said: dict[str, str] | None = None) -> Running:
+        started.append(Running(folder, *arguments, said=said))
         return started[-1]
 
     yield begin

@@ -97,22 +97,22 @@ def until(look: Callable[[], T], what: str, *, within: float = PATIENCE) -> T:
     return found
 
 
-def environment() -> dict[str, str]:
+def environment(said: dict[str, str] | None = None) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("AFTERWARDS_")}
-    return kept | {"PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+    return kept | {"PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"} | (said or {})
 
 
 class Running:
     """One `afterwards ...` that goes on until it is ended."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, said: dict[str, str] | None = None) -> None:
         self.folder = folder
         self.output = folder / f"output-{time.monotonic_ns()}"
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "afterwards", *arguments],
                 cwd=folder,
-                env=environment(),
+                env=environment(said),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -174,12 +174,14 @@ class Running:
             self.process.wait(PATIENCE)
 
 
-def command(folder: Path, *arguments: str, columns: int | None = None) -> subprocess.CompletedProcess[str]:
+def command(
+    folder: Path, *arguments: str, columns: int | None = None, said: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run `afterwards ...` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "afterwards", *arguments],
         cwd=folder,
-        env=environment() | ({} if columns is None else {"COLUMNS": str(columns)}),
+        env=environment(said) | ({} if columns is None else {"COLUMNS": str(columns)}),
         capture_output=True,
         text=True,
         timeout=60,

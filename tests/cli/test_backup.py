@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from afterwards import Afterwards
 from afterwards._cli import backup as backups
+from afterwards._cli import restore as restores
 from afterwards._cli.backup import backed_up
 from afterwards._cli.bar import Bar
 from afterwards._cli.checkup import check
 from afterwards._cli.restore import restored
+from afterwards._domain.options import PLAIN_CALL
 from afterwards._domain.tasks import TaskRow
 from afterwards._domain.uploads import UploadState
+from afterwards._files import entering
 from afterwards._files.archive import Archive, Manifest
 from afterwards._files.directory import open_directory
 from afterwards._files.holding import held
@@ -214,6 +218,85 @@ def test_what_an_earlier_backup_has_is_not_lost_to_a_damage_since(made, target):
     assert contents(target)[made.files["large"]] == right
 
 
+def test_a_file_of_the_backup_that_went_bad_is_brought_again(made, target, tmp_path):
+    """A backup that is renewed looks at what is there: the size alone says nothing."""
+    save(made, target, copy=True)
+    large = path_of(made.files["large"], target)
+    large.chmod(0o600)
+    content = bytearray(large.read_bytes())
+    content[5] ^= 1
+    large.write_bytes(content)
+
+    said, status = save(made, target, copy=True)
+
+    assert status == 0
+    assert f"RENEWED  file {made.files['large']}: what the backup had of it was damaged: its digest is" in said
+    assert contents(target) == contents(made.root)
+    told, status = bring_back(target, tmp_path / "new", dry_run=True)
+    assert status == 0
+    assert told.startswith("whole: 6 tasks and 3 stored files")
+
+
+def damage_small(made: Made) -> str:
+    made.edit("UPDATE file SET content = CAST(x'00' || substr(content, 2) AS BLOB) WHERE id = ?", made.files["small"])
+    return made.files["small"]
+
+
+def test_a_damaged_small_file_is_named(made, target, tmp_path):
+    """It is kept in a row, which SQLite's own check calls sound whatever bytes it has."""
+    id = damage_small(made)
+
+    said, status = save(made, target)
+
+    assert status == 1
+    assert f"MISSING  file {id}: the bytes in its row do not have the digest that was stored" in said
+    told, status = bring_back(target, tmp_path / "new", dry_run=True)
+    assert status == 1
+    assert f"MISSING  file {id}: the bytes in its row" in told
+    told, status = bring_back(target, tmp_path / "new")
+    assert status == 1
+    assert f"damaged_file: file {id}" in told
+
+
+def test_a_small_file_that_is_whole_in_the_earlier_backup_stays_whole(made, target, tmp_path):
+    """The last good copy of it must not go with the copy of the database that it is in."""
+    right = small_content(made)
+    save(made, target)
+    id = damage_small(made)
+
+    said, status = save(made, target)
+
+    assert status == 1, "something is wrong with the data directory"
+    assert f"MENDED   file {id}: " in said
+    told, status = bring_back(target, tmp_path / "new")
+    assert status == 0, told
+    made.root = tmp_path / "new"
+    assert small_content(made) == right
+
+
+def small_content(made: Made) -> bytes:
+    store = SqliteStore(made.root / "afterwards.db")
+    try:
+        return store.file(made.files["small"]).content
+    finally:
+        store.close()
+
+
+def test_a_small_file_that_no_manifest_calls_damaged_is_refused(made, target, tmp_path, monkeypatch):
+    """A backup of a release that did not look is not called whole."""
+    id = damage_small(made)
+    with monkeypatch.context() as older:
+        older.setattr(backups, "damaged_small_files", lambda _: ())
+        assert save(made, target)[1] == 0
+
+    for options in ({}, {"dry_run": True}):
+        with pytest.raises(BackupRefused, match=f"is damaged: file {id}: the bytes in its row"):
+            bring_back(target, tmp_path / "new", **options)
+
+    assert os.listdir(tmp_path / "new") == []
+    assert bring_back(target, tmp_path / "new", partial=True)[1] == 1
+
+
 def test_a_damaged_database_is_not_saved_over_a_good_backup(made, target):
     save(made, target)
     before = everything(target)
@@ -286,6 +369,24 @@ def test_a_backup_beside_or_inside_its_data_is_refused(made, tmp_path):
     assert not (made.root / "backup").exists()
 
 
+def test_a_place_where_no_backup_can_be_is_named_for_what_it_is(made, tmp_path):
+    """Room is not what is missing there."""
+    (tmp_path / "file").write_text("keep")
+
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(
+            BackupRefused, match=r"file(/below)? is no folder\. Choose another for the backup"
+        ) as refused:
+            save(made, place)
+        assert "Make room" not in str(refused.value)
+    if os.path.isdir("/proc/self"):
+        with pytest.raises(
+            BackupRefused, match=r"failed: No such file or directory \(/proc/x\).* Choose a folder that"
+        ):
+            save(made, Path("/proc/x"))
+    assert (tmp_path / "file").read_text() == "keep"
+
+
 def test_two_backups_to_one_folder_do_not_mix(made, target):
     save(made, target)
 
@@ -297,7 +398,7 @@ def test_a_used_data_directory_is_not_written_over(made, target):
     save(made, target)
     before = everything(made.root)
 
-    with pytest.raises(BackupRefused, match=r"is not empty \(afterwards.db, files, key, workers\).*--replace"):
+    with pytest.raises(BackupRefused, match=r"is not empty \(afterwards.db, files, key\).*--replace"):
         bring_back(target, made.root)
 
     assert everything(made.root) == before
@@ -363,6 +464,103 @@ def test_a_running_programs_data_is_not_replaced(folder, serve, tmp_path):
     assert refused.returncode == 1
     assert "a program runs on the data directory" in refused.stderr
     assert server.post("/sleep/0") is None
+
+
+def test_a_program_that_starts_just_before_the_marker_keeps_its_data(made, target, tmp_path, monkeypatch):
+    """It saw no marker, so it runs: the restore sees it, refuses, and clears nothing of it."""
+    save(made, target)
+    new = tmp_path / "new"
+    system = Afterwards(data=new)._system
+    real = restores._mark
+
+    def start_first(*arguments):
+        monkeypatch.setattr(restores, "_mark", real)
+        system.start(None)
+        system.enqueue_blocking(print, (), {}, PLAIN_CALL)
+        real(*arguments)
+
+    monkeypatch.setattr(restores, "_mark", start_first)
+    try:
+        with pytest.raises(BackupRefused, match=r"was started on the data directory .* at the same moment"):
+            bring_back(target, new)
+
+        assert sorted(os.listdir(new)) == ["afterwards.db", "afterwards.db-shm", "afterwards.db-wal", "key", "workers"]
+        system.enqueue_blocking(print, (), {}, PLAIN_CALL)
+    finally:
+        system.stop()
+    assert len(rows(new)) == 2
+    assert check(new, quick=False, bar=Bar("data")).findings == []
+
+
+def test_a_program_that_ran_for_a_moment_before_the_marker_keeps_its_data(made, target, tmp_path, monkeypatch):
+    """It has ended again, so no lock tells of it; what it made does."""
+    save(made, target)
+    new, real = tmp_path / "new", restores._mark
+
+    def make_first(*arguments):
+        make_directory(new)
+        real(*arguments)
+
+    monkeypatch.setattr(restores, "_mark", make_first)
+
+    with pytest.raises(BackupRefused, match="is not empty"):
+        bring_back(target, new)
+
+    assert contents(new)
+    assert open_directory(new)
+
+
+def test_a_program_that_saw_no_marker_looks_again(made, target, tmp_path, monkeypatch):
+    """It looked before the restore began, and goes on in its middle: it writes nothing there, and does not run."""
+    save(made, target)
+    new, real = tmp_path / "new", restores._copy
+    refused = []
+
+    def start_in_the_middle(*arguments):
+        monkeypatch.setattr(entering, "open_directory", lambda root: root)  # it has looked already
+        before = everything(new)
+        with pytest.raises(StoreRefused, match="did not come to its end") as raised:
+            Afterwards(data=new)._system.start(None)
+        refused.append(raised.value)
+        assert everything(new) == before
+        real(*arguments)
+
+    monkeypatch.setattr(restores, "_copy", start_in_the_middle)
+
+    told, status = bring_back(target, new)
+
+    assert (len(refused), status) == (1, 0), told
+    assert rows(new) == rows(made.root)
+
+
+def test_two_restores_into_one_folder_do_not_mix(made, target, tmp_path, monkeypatch):
+    """The second would take what the first has copied for what a killed one has left."""
+    save(made, target)
+    new, real = tmp_path / "new", restores._copy
+
+    def twice(*arguments):
+        with pytest.raises(BackupRefused, match=r"another restore into .* is under way"):
+            bring_back(target, new)
+        real(*arguments)
+
+    monkeypatch.setattr(restores, "_copy", twice)
+
+    assert bring_back(target, new)[1] == 0
+    assert rows(new) == rows(made.root)
+
+
+def test_a_restored_directory_knows_no_process_of_the_original(folder, serve):
+    """It runs, so that nothing should be said of its end."""
+    server = serve()
+    server.post("/sleep/0")
+    assert command(folder, "backup", "saved").returncode == 0
+
+    back = command(folder, "restore", "saved", "--data", "other")
+
+    assert back.returncode == 0, back.stderr
+    assert "dead_worker" not in back.stdout
+    assert "healthy" in back.stdout
+    assert command(folder, "doctor").stdout.startswith("healthy"), "the original goes on"
 
 
 def test_what_ran_in_the_backup_runs_again_in_the_restored(folder, serve, start, data):

@@ -299,6 +299,65 @@ def test_what_cannot_be_served_is_refused_in_one_sentence(folder, arguments, sen
     assert sentence.format(folder=folder) in ended.stderr
     if "above" not in sentence:
         assert "Traceback" not in ended.stderr
+    assert "starts on" not in ended.stderr, "it does not"
+
+
+def test_a_protocol_of_ones_own_serves(folder, start):
+    """The documented way to change how long slow clients are waited for."""
+    (folder / "mine.py").write_text(
+        "from afterwards.server import HttpProtocol\n"
+        "class Patient(HttpProtocol):\n"
+        "    def connection_made(self, transport):\n"
+        "        print('it is mine', flush=True)\n"
+        "        super().connection_made(transport)\n"
+    )
+    server = start("run", "program:app", "--port", "0", "--http", "mine:Patient")
+
+    server.post("/sleep/0")
+
+    server.says("it is mine")
+
+
+@pytest.mark.parametrize(
+    ("http", "sentence"),
+    [("absent:Patient", "absent:Patient cannot be served: there is no module"), ("program:app", "has no class 'app'")],
+)
+def test_a_protocol_that_is_none_is_refused_in_one_sentence(folder, http, sentence):
+    ended = command(folder, "run", "program:app", "--port", "0", "--http", http)
+
+    assert ended.returncode == 1
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("program", ["program", "own"])
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("AFTERWARDS_MAX_FILE", "ten", "AFTERWARDS_MAX_FILE='ten': bytes from 0 as a whole number, or a text such as"),
+        ("AFTERWARDS_KEEP", "7", "AFTERWARDS_KEEP='7': '7' has no unit"),
+        ("AFTERWARDS_ACCEPT", "png", "AFTERWARDS_ACCEPT='png': 'png' is no media type"),
+    ],
+)
+def test_a_meaningless_variable_is_refused_in_one_sentence(folder, program, variable, value, sentence):
+    """Whoever made the installation, we or the program: nothing in the program is wrong, so no traceback helps."""
+    (folder / "own.py").write_text(f"{PROGRAM}\nfrom afterwards import Afterwards\nAfterwards(app)\n")
+
+    ended = command(folder, "run", f"{program}:app", "--port", "0", said={variable: value})
+
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith(f"afterwards: the environment's {sentence}")
+
+
+def test_a_start_says_what_is_in_force_and_what_it_does_not_know(folder, start):
+    """A limit that a typing error has left out must not be believed in, nor one day of keeping taken for seven."""
+    said = {"AFTERWARDS_MAXFILE": "1 MB", "AFTERWARDS_KEEP": "36h", "AFTERWARDS_MAX_REQUEST": "2 MB"}
+    server = start("run", "program:app", "--port", "0", said=said)
+
+    server.says("kept after their end: succeeded 36h, failed 36h, uploads that no task takes 1d, artifacts as their")
+    server.says("limits of uploads: max_request 2,000,000, max_files 1,000")
+    server.says("AFTERWARDS_MAXFILE is not known to Afterwards and changes nothing. Is AFTERWARDS_MAX_FILE meant?")
 
 
 def test_a_port_in_use_is_named(folder):

@@ -5,7 +5,9 @@ import threading
 
 import pytest
 
-from cli.processes import command, marks, until
+from afterwards._cli.text import size
+from cli.processes import Data, command, marks, until
+from support.directory import make_directory
 
 UNKNOWN = "0" * 36
 
@@ -63,6 +65,39 @@ def test_show_tells_everything_and_steers_no_terminal(folder, past):
     assert "| Traceback (most recent call last):" in ended.stdout
     assert "\x1b" not in ended.stdout
     assert "\nforged" not in ended.stdout
+
+
+def test_show_names_files_so_that_they_can_be_fetched(tmp_path):
+    """Their ids are all that a download takes."""
+    made = make_directory(tmp_path / "data")
+
+    said = command(tmp_path, "tasks", "show", made.tasks["succeeded"], "--data", "data").stdout
+
+    [row] = [row for row in Data(made.root).tasks() if row.id == made.tasks["succeeded"]]
+    assert row.files
+    for file in row.files:
+        label = f"{file.role:<12}{file.name} ({size(file.size)}, "
+        assert label in said
+        assert f"{' ' * 12}/afterwards/files/{file.id}\n{' ' * 12}{file.digest}\n" in said
+
+
+def test_of_what_is_tried_for_ever_no_end_is_told(tmp_path):
+    """A scan may fail a million times, and that says nothing to anybody."""
+    made = make_directory(tmp_path / "data")
+    made.edit("UPDATE task SET max_attempts = 1000001, failures = 2 WHERE id = ?", made.tasks["queued"])
+
+    said = command(tmp_path, "tasks", "show", made.tasks["queued"], "--data", "data").stdout
+
+    assert "attempts    0 started, 2 failed\n" in said
+
+
+@pytest.mark.parametrize("arguments", [("tasks", "list"), ("purge", "--older-than", "1d")])
+def test_a_state_that_is_none_is_refused_with_those_that_are(folder, arguments):
+    ended = command(folder, *arguments, "--state", "bogus", columns=200)
+
+    assert ended.returncode == 2
+    assert "Invalid value for '--state': 'bogus' is none. Write one of waiting, scheduled, queued," in ended.stderr
+    assert "Value error" not in ended.stderr
 
 
 def test_show_and_watch_say_that_no_program_runs(folder, serve, start, data):

@@ -46,5 +46,5 @@ def test_a_length_of_time_that_is_none_is_refused_at_once(monkeypatch):
     with pytest.raises(ValueError, match=r"Afterwards\(keep=.*longer than nothing"):
         Afterwards(keep=timedelta(0))
     monkeypatch.setenv("AFTERWARDS_KEEP_FAILED", "for ever")
-    with pytest.raises(ValueError, match="AFTERWARDS_KEEP_FAILED: 'for ever' is no length of time"):
+    with pytest.raises(ValueError, match="AFTERWARDS_KEEP_FAILED='for ever': 'for ever' is no length of time"):
         Afterwards()

@@ -138,6 +138,26 @@ def test_a_scanner_that_does_not_say_clean_lets_nothing_through(new_site, answer
     assert {row.state for row in site.rows()} == {"succeeded"}
 
 
+def test_a_scanner_that_cannot_tell_yet_has_not_failed(new_site, caplog):
+    """It is documented to say so, and a signature base that is still loading is no error to be woken up for."""
+    caplog.set_level("INFO")
+
+    def scan(file: UploadFile) -> bool | None:
+        work.journal.append("asked")
+        return None if len(work.journal) == 1 else True
+
+    site = scanned_site(new_site, scan)
+    with site.client() as client:
+        post(client, b"x" * INLINE)
+        site.settled(2)
+
+    [row] = [row for row in site.rows() if row.name == scanning.NAME]
+    assert (row.state, row.failures) == (TaskState.SUCCEEDED, 0)
+    said = [one for one in caplog.records if "cannot tell yet" in one.getMessage()]
+    assert [(one.levelname, one.exc_info) for one in said] == [("INFO", None)]
+    assert not [one for one in caplog.records if one.levelname in ("WARNING", "ERROR")]
+
+
 def test_one_file_that_cannot_be_judged_keeps_no_verdict_of_another_from_being_kept(new_site):
     """The scan is tried again for the one that is open, and for that one only."""
     asked: list[str | None] = []

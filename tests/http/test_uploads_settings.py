@@ -1,12 +1,13 @@
 """What a program, an endpoint and the environment say about files coming in."""
 
+from datetime import timedelta
 from typing import Annotated
 
 import pytest
 from fastapi import Body, Depends, Header, UploadFile
 from starlette.requests import Request
 
-from afterwards import Uploads, uploads
+from afterwards import Afterwards, Uploads, uploads
 from afterwards._domain.limits import Limits, Quota
 from afterwards._web.settings import declared_by
 
@@ -72,6 +73,34 @@ def test_a_wrong_environment_is_named(monkeypatch, name, value, wanted):
 
     with pytest.raises(ValueError, match=wanted):
         Uploads()
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"files": "private"}, r"Afterwards\(files='private'\): \"open\" or \"signed\" is wanted here"),
+        (
+            {"prefix": "afterwards"},
+            r"Afterwards\(prefix='afterwards'\): a path, such as \"/afterwards\", is wanted here",
+        ),
+        (
+            {"keep": timedelta(0)},
+            r"Afterwards\(keep=.*\): a timedelta longer than nothing, such as timedelta\(days=7\)",
+        ),
+        ({"keep": "7d"}, r"Afterwards\(keep='7d'\): a timedelta"),
+        ({"concurrency": 0}, r"Afterwards\(concurrency=0\): a whole number from 1, such as 100, is wanted here"),
+        ({"threads": "4"}, r"Afterwards\(threads='4'\): a whole number from 1"),
+        ({"drain": -1}, r"Afterwards\(drain=-1\): a number of seconds from 0, such as 10, is"),
+        (
+            {"uploads": {"max_file": 3}},
+            r"Afterwards\(uploads={'max_file': 3}\): Uploads\(...\), .* is wanted here, not dict",
+        ),
+    ],
+)
+def test_what_an_installation_cannot_use_is_named(given, wanted):
+    """What was given, what is wanted and an example, in a sentence."""
+    with pytest.raises((ValueError, TypeError), match=wanted):
+        Afterwards(**given)
 
 
 def _takes_a_body(item: Annotated[dict, Body()]) -> None: ...

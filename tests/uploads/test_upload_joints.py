@@ -4,7 +4,8 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -312,7 +313,15 @@ def test_uploads_stay_as_long_as_keep_says(serving, size):
     assert server.patch(where, size // 2, bytes(size - size // 2)).status == 204
     stored = server.site.reads.file(where[-43:])
     assert 3 * HOUR <= stored.kept_until - upload.changed_at < 4 * HOUR
+    shown = datetime.fromisoformat(document(server, where)["expires_at"])
+    assert abs(shown.timestamp() * 1e6 - stored.kept_until) < 1000
+    assert server.ask("HEAD", where)["upload-expires"] == format_datetime(shown.replace(microsecond=0), usegmt=True)
+
+    use(server, where)  # from here on it goes with the task
+    server.site.settled(1)
+
     assert document(server, where)["expires_at"] is None
+    assert "upload-expires" not in server.ask("HEAD", where).headers
 
 
 def test_an_upload_is_over_when_its_file_is_purged(serving):

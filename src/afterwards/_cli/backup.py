@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,22 +19,32 @@ from afterwards._cli.bar import Bar
 from afterwards._cli.database import check_place
 from afterwards._cli.text import plain, size
 from afterwards._cli.version import engine_versions
+from afterwards._domain.amounts import counted
 from afterwards._domain.findings import Finding
 from afterwards._files.archive import FORMAT, Absent, Archive, Manifest, part_of, write_file
 from afterwards._files.copying import NotAsStored, Way, bring
 from afterwards._files.directory import load_key
 from afterwards._files.disk import DISK, FULL
 from afterwards._files.holding import holding
-from afterwards._files.stored import path_of
+from afterwards._files.inspection import look_at_file
+from afterwards._files.stored import digest_of, path_of
 from afterwards._store.sqlite.inspection import inspecting
-from afterwards._store.sqlite.snapshot import Snapshot, make_snapshot, reading_snapshot
-from afterwards.errors import BackupRefused, StorageFull
+from afterwards._store.sqlite.snapshot import Snapshot, make_snapshot, put_back, reading_snapshot
+from afterwards.errors import BackupRefused, Error, StorageFull
 
+ROW_DAMAGED = "the bytes in its row do not have the digest that was stored"
 TRIES = 5  # copies of the database, when files go although they are held
 
 _SECRET = (
     "It holds the key and everything your tasks were given: keep it where only the account of the program can read it."
 )
+
+
+def damaged_small_files(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    """Yield id and digest of each file in the database whose bytes are not those that were stored."""
+    for id, digest, content in snapshot.small_files():
+        if digest_of(content) != digest:
+            yield id, digest
 
 
 class _Gone(Exception):
@@ -66,9 +77,19 @@ def backed_up(data: Path, target: Path, *, copy: bool, as_json: bool) -> tuple[I
                 f"files of {root} were deleted while they were copied, {TRIES} times in a row, although the backup "
                 "holds them: by something else than Afterwards? Try again when that has stopped."
             )
-    manifest, ways = made
-    lines = _as_json(target, manifest, ways) if as_json else _as_text(target, manifest, ways, time.monotonic() - began)
-    return lines, 1 if manifest.absent else 0
+    manifest, notes = made
+    seconds = time.monotonic() - began
+    lines = _as_json(target, manifest, notes) if as_json else _as_text(target, manifest, notes, seconds)
+    return lines, 1 if manifest.absent or notes.mended else 0
+
+
+@dataclass
+class Notes:
+    """What happened on the way to a backup."""
+
+    ways: dict[str, int] = field(default_factory=dict)  # how files came there: how many
+    renewed: dict[str, str] = field(default_factory=dict)  # by id: what was wrong with the file in the backup
+    mended: list[str] = field(default_factory=list)  # damaged in the data directory, whole in the earlier backup
 
 
 class _Making:
@@ -83,10 +104,10 @@ class _Making:
         self._shelves: set[Path] = set()
         self._absent: list[Absent] = []
         self._wanted: set[str] = set()
-        self._bytes = self._read = 0
-        self.ways: dict[str, int] = {}
+        self._files = self._bytes = self._read = 0
+        self.notes = Notes()
 
-    def run(self) -> tuple[Manifest, dict[str, int]]:
+    def run(self) -> tuple[Manifest, "Notes"]:
         try:
             manifest = self._copy()
         except _Gone:
@@ -96,7 +117,7 @@ class _Making:
                 path.unlink(missing_ok=True)
             raise
         self._archive.forget_others(self._wanted)
-        return manifest, self.ways
+        return manifest, self.notes
 
     def _copy(self) -> Manifest:
         archive = self._archive
@@ -111,8 +132,10 @@ class _Making:
                 raise BackupRefused(
                     f"{archive.folder} is a backup of another data directory. Choose a folder of its own for this one."
                 )
+            damaged = dict(damaged_small_files(snapshot))
             self._copy_files(snapshot)
             schema, identity, tasks = snapshot.version, snapshot.identity, snapshot.counts()
+        self._mend(damaged, database, before)
         write_file(key, load_key(self._root))
         _sync(database)
         for shelf in self._shelves:
@@ -128,7 +151,7 @@ class _Making:
             database=part_of(database, database.name),
             key=part_of(key, key.name),
             tasks=tasks,
-            files=len(self._wanted) - len(self._absent),
+            files=self._files,
             bytes=self._bytes,
             absent=self._absent,
         )
@@ -146,15 +169,31 @@ class _Making:
 
         for id, length, digest in every:
             self._wanted.add(id)
-            if self._archive.has(id, length):
-                self._read += length
+            kept = look_at_file(id, length, digest, self._archive.folder, advance)
+            if kept is None:
                 self._count("kept")
-            elif not self._bring(id, length, digest, advance):
+            elif not self._bring(id, length, digest, advance, is_new=kept.code == "missing_file"):
                 continue
+            elif kept.code != "missing_file":
+                self.notes.renewed[id] = kept.problem
             self._shelves.add(path_of(id, self._archive.folder).parent)  # also of what a killed backup brought
+            self._files += 1
             self._bytes += length
 
-    def _bring(self, id: str, length: int, digest: str, advance: Callable[[int], None]) -> bool:
+    def _mend(self, damaged: dict[str, str], database: Path, before: Manifest | None) -> None:
+        """Put small files that have been damaged since the earlier backup back from it, and name the others."""
+        if damaged and before is not None:
+            try:
+                with reading_snapshot(self._archive.folder / before.database.name) as earlier:
+                    found = {id: earlier.content(id) or b"" for id in damaged}
+            except Error:  # it is damaged itself
+                found = {}
+            whole = {id: content for id, content in found.items() if digest_of(content) == damaged[id]}
+            put_back(database, whole)
+            self.notes.mended = list(whole)
+        self._absent += [Absent(id=id, problem=ROW_DAMAGED) for id in damaged if id not in self.notes.mended]
+
+    def _bring(self, id: str, length: int, digest: str, advance: Callable[[int], None], *, is_new: bool) -> bool:
         draft = self._archive.partial / id
         try:
             way = bring(path_of(id, self._root), draft, size=length, digest=digest, way=self._way, advance=advance)
@@ -164,7 +203,8 @@ class _Making:
             self._absent.append(Absent(id=id, problem=str(problem)))
             return False
         self._archive.shelve(draft, id)
-        self._added.append(path_of(id, self._archive.folder))
+        if is_new:  # else it takes the place of a damaged one, and is worth more than that whatever follows
+            self._added.append(path_of(id, self._archive.folder))
         self._count(way)
         return True
 
@@ -174,7 +214,7 @@ class _Making:
             return inspection is not None and inspection.file(id) is None
 
     def _count(self, way: str) -> None:
-        self.ways[way] = self.ways.get(way, 0) + 1
+        self.notes.ways[way] = self.notes.ways.get(way, 0) + 1
 
 
 @contextmanager
@@ -188,14 +228,17 @@ def _told(target: Path) -> Iterator[None]:
             raise StorageFull(
                 f"no space is left on the disk of {target} for the backup. {_unchanged(target)}"
             ) from error
+        if isinstance(error, FileExistsError | NotADirectoryError) and not target.is_dir():
+            raise BackupRefused(f"{error.filename or target} is no folder. Choose another for the backup.") from error
         said = f"{error.strerror or error} ({error.filename or target})"
-        raise BackupRefused(f"the backup to {target} failed: {said}. {_unchanged(target)}") from error
+        remedy = f"Choose a folder that user {os.geteuid()} may write, on a disk that works."
+        raise BackupRefused(f"the backup to {target} failed: {said}. {_unchanged(target, remedy)}") from error
 
 
-def _unchanged(target: Path) -> str:
-    if (target / "backup.json").exists():
-        return "The earlier backup there is unchanged. Make room, or choose another folder, then try again."
-    return "There is no backup there. Make room, or choose another folder, then try again."
+def _unchanged(target: Path, remedy: str = "Make room, or choose another folder, then try again.") -> str:
+    if os.path.lexists(target / "backup.json"):
+        return f"The earlier backup there is unchanged. {remedy}"
+    return f"There is no backup there. {remedy}"
 
 
 def _sync(path: Path) -> None:
@@ -206,15 +249,21 @@ def _sync(path: Path) -> None:
         os.close(fd)
 
 
-def _as_text(target: Path, manifest: Manifest, ways: dict[str, int], seconds: float) -> Iterator[str]:
-    how = ", ".join(f"{number:,} {_WORDS[way]}" for way, number in sorted(ways.items()))
+def _as_text(target: Path, manifest: Manifest, notes: Notes, seconds: float) -> Iterator[str]:
+    how = ", ".join(f"{number:,} {_WORDS[way]}" for way, number in sorted(notes.ways.items()))
     yield plain(
-        f"backup of {sum(manifest.tasks.values()):,} tasks and {manifest.files:,} stored files ({size(manifest.bytes)}"
-        f"{'; ' + how if how else ''}) in {target}, {seconds:.1f} s"
+        f"backup of {counted(sum(manifest.tasks.values()), 'task')} and {counted(manifest.files, 'stored file')} "
+        f"({size(manifest.bytes)}{'; ' + how if how else ''}) in {target}, {seconds:.1f} s"
     )
-    if ways.get(Way.LINKED):
+    if notes.ways.get(Way.LINKED):
         yield "Linked files share their bytes with the data directory: this disk's end is the end of both (--copy)."
     yield _SECRET
+    for id, problem in notes.renewed.items():
+        yield plain(f"RENEWED  file {id}: what the backup had of it was damaged: {problem}. Look at that disk.")
+    for id in notes.mended:
+        yield plain(
+            f"MENDED   file {id}: {ROW_DAMAGED}. The backup has them from the earlier one; see `afterwards doctor`."
+        )
     for absent in manifest.absent:
         yield plain(f"MISSING  file {absent.id}: {absent.problem}. It could not be backed up; see `afterwards doctor`.")
 
@@ -222,5 +271,12 @@ def _as_text(target: Path, manifest: Manifest, ways: dict[str, int], seconds: fl
 _WORDS = {Way.CLONED: "cloned", Way.LINKED: "linked", Way.COPIED: "copied", "kept": "there already"}
 
 
-def _as_json(target: Path, manifest: Manifest, ways: dict[str, int]) -> Iterator[str]:
-    yield msgspec.json.encode({"backup": str(target), "manifest": manifest, "brought": ways}).decode()
+def _as_json(target: Path, manifest: Manifest, notes: Notes) -> Iterator[str]:
+    found = {
+        "backup": str(target),
+        "manifest": manifest,
+        "brought": notes.ways,
+        "renewed": notes.renewed,
+        "mended": notes.mended,
+    }
+    yield msgspec.json.encode(found).decode()

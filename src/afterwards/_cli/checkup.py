@@ -168,11 +168,13 @@ def _workers(inspection: Inspection, root: Path) -> Iterable[Finding]:
         gone = {id: who for id, who in dead().items() if id in gone}
     others = living(root)
     for id, (pid, host) in gone.items():
+        problem = f"its process ({pid} on {host}) has ended and has not been signed off"
+        if not host:  # only what it holds tells of it
+            problem = "it still holds tasks or keys and is not on record, as what was restored from a backup"
         yield Finding(
             code="dead_worker",
             subject=f"worker {id}",
-            problem=f"its process ({pid} on {host or 'an unknown machine'}) has ended and has not been signed off"
-            + (", although another program runs here" if others else ""),
+            problem=problem + (", although another program runs here" if others else ""),
             remedy="Look into the log of that program for what keeps it from doing so."
             if others
             else "The next start of the program takes up what it left.",

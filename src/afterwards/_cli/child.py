@@ -10,7 +10,7 @@ import sys
 import threading
 
 from afterwards._cli.launch import Launch
-from afterwards._cli.server import Server, config
+from afterwards._cli.server import Server
 from afterwards._cli.supervisor import READY
 
 
@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> None:
     threading.Thread(target=_watch, args=(tie,), name="afterwards-tie", daemon=True).start()
     launch = Launch.published()
     sys.argv = ["afterwards", launch.command, launch.target]
-    Server(config(launch), ready=lambda: _tell(tie)).run(sockets=listeners)
+    Server(launch, ready=lambda: _tell(tie)).run(sockets=listeners)
 
 
 def _tell(tie: socket.socket) -> None:

@@ -9,6 +9,7 @@ from afterwards._cli.bar import Bar
 from afterwards._cli.checkup import Report, check, mend
 from afterwards._cli.database import check_place
 from afterwards._cli.text import plain, size
+from afterwards._domain.amounts import counted
 from afterwards._domain.findings import Level
 
 
@@ -37,11 +38,11 @@ def as_text(report: Report, *, repair: bool) -> Iterator[str]:
             again = " This could not be repaired now." if repair and finding.repair is not None else ""
             yield plain(f"{word} {what}{again} {finding.remedy}")
     read = "their digests not compared" if report.quick else f"{size(report.bytes)} read and compared"
-    seen = f"{report.tasks:,} tasks, {report.files:,} files ({read})"
+    seen = f"{counted(report.tasks, 'task')}, {counted(report.files, 'file')} ({read})"
     left = len(report.left)
     mended = f", {len(report.done)} repaired" if report.done else ""
     if left:
-        yield f"{left} {'problem' if left == 1 else 'problems'}{mended}: {seen}"
+        yield f"{counted(left, 'problem')}{mended}: {seen}"
     else:
         yield f"healthy{mended}: {seen}"
 

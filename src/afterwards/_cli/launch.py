@@ -15,12 +15,13 @@ from typing import Any, NoReturn
 import msgspec
 
 from afterwards._cli.lifespan import Bare
-from afterwards._files.directory import load_key, open_directory
+from afterwards._files.directory import load_key
+from afterwards._files.entering import entering
 from afterwards._store.sqlite.store import SqliteStore
 from afterwards._web.access import RUN
 from afterwards._web.applications import OURS
 from afterwards._web.unmodified import application_in, is_application, replace_names
-from afterwards.errors import Error, ProgramRefused
+from afterwards.errors import Error, ProgramRefused, SettingRefused
 from afterwards.fastapi import Afterwards
 
 VARIABLE = "AFTERWARDS_LAUNCH"
@@ -43,6 +44,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     access_log: bool = True
     root_path: str = ""
     forwarded_allow_ips: str | None = None
+    http: str | None = None  # MODULE:CLASS; None: ours
 
     def publish(self) -> None:
         """Leave it where this process and those it starts look for it."""
@@ -89,6 +91,7 @@ def load(launch: Launch) -> tuple[Any, Afterwards]:
 
     Raises:
         ProgramRefused: It is not there, or is not a FastAPI application.
+        SettingRefused: A variable of the environment means nothing.
         RoutesTooEarly: Something imported the program before us.
     """
     if launch.app_dir not in sys.path[:1]:
@@ -112,15 +115,36 @@ def load(launch: Launch) -> tuple[Any, Afterwards]:
     return served, installation
 
 
+def protocol(launch: Launch) -> Any:
+    """Return the class that is to serve connections, after the program was loaded; None: ours.
+
+    Exits with 1 and says why when there is no such class.
+    """
+    if launch.http is None:
+        return None
+    module, _, name = launch.http.partition(":")
+    try:
+        found = getattr(_import(module, msgspec.structs.replace(launch, target=launch.http)), name, None)
+        if not inspect.isclass(found):
+            raise ProgramRefused(
+                program=launch.http,
+                reason=f"the module {module} has no class {name!r}",
+                remedy="Write --http MODULE:CLASS, such as a subclass of afterwards.server.HttpProtocol.",
+            )
+    except Error as error:
+        refuse(error)
+    return found
+
+
 def check_data(installation: Afterwards) -> None:
     """Open the data directory once, so that what is wrong with it is said before the program starts.
 
     Raises:
         StoreRefused: It cannot be used.
     """
-    root = open_directory(installation.data)
-    load_key(root)
-    SqliteStore(root / "afterwards.db").close()
+    with entering(installation.data) as root:
+        load_key(root)
+        SqliteStore(root / "afterwards.db").close()
 
 
 def _find(launch: Launch) -> Any:
@@ -159,6 +183,8 @@ def _import(module_name: str, launch: Launch) -> Any:
             remedy="Start it in the program's folder or name that with --app-dir, and write MODULE:APPLICATION, "
             "such as main:app for `app` in main.py.",
         ) from None
+    except SettingRefused:  # of our own settings, and said in a sentence
+        raise
     except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever it is, it is the program's and is shown
         _show(raised, launch)
 
@@ -172,6 +198,8 @@ def _call(factory: Any, launch: Launch) -> Any:
         )
     try:
         return factory()
+    except SettingRefused:  # of our own settings, and said in a sentence
+        raise
     except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever it is, it is the program's and is shown
         _show(raised, launch)
 

@@ -2,12 +2,14 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from afterwards._domain.tasks import TaskState
 from afterwards.errors import Error
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, as the HTTP API gives it.")]
@@ -18,6 +20,23 @@ Folder = Annotated[
     ),
 ]
 HERE = Path("afterwards-data")
+
+
+def one_of(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
+    """Return what reads the value of an option that has a few, and says which when it is none of them."""
+
+    def read(text: str) -> StrEnum:
+        try:
+            return kind(text.lower())
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is none. Write one of {', '.join(kind)}.") from None
+
+    return read
+
+
+def state_option(help: str) -> Any:
+    """Return the option `--state`."""
+    return typer.Option(parser=one_of(TaskState), metavar="STATE", help=help, show_default=False)
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -11,12 +11,16 @@ import msgspec
 from afterwards._cli.bar import Bar
 from afterwards._cli.database import opened
 from afterwards._cli.text import size
+from afterwards._domain.amounts import counted
 from afterwards._domain.files import FileKind
 from afterwards._domain.tasks import TaskState
+from afterwards._domain.uploads import UploadState
 from afterwards._files.holding import held
+from afterwards._files.parts import Part, remove_part
 from afterwards._files.sweep import remove
 from afterwards._store.contract import Store, ask_blocking
-from afterwards._store.upkeep import Pruned, Purge
+from afterwards._store.upkeep import Pruned, Purge, Purgeable
+from afterwards._store.upload_commands import EndUpload
 
 MOST = 500  # tasks, and files, in one transaction: programs go on committing in between
 
@@ -47,8 +51,10 @@ class Wanted:
 class _Total:
     tasks: int = 0
     files: int = 0
+    uploads: int = 0  # unfinished ones
     bytes: int = 0  # that lay outside of the database
     held: bool = False
+    busy: int = 0  # uploads that are being written
 
 
 def purged(
@@ -66,46 +72,104 @@ def purged(
     total = _Total()
     with opened(data) as store:
         command = wanted.command(time.time_ns() // 1000)
-        tasks, files, held_bytes = store.purgeable(command)
+        found = store.purgeable(command)
         if dry_run:
-            yield _json(tasks, files, held_bytes, dry_run=True) if as_json else _count(tasks, files, held_bytes, wanted)
+            expected = _Total(
+                tasks=found.tasks,
+                files=found.task_files + found.files,
+                uploads=found.uploads,
+                bytes=found.task_bytes + found.bytes + found.upload_bytes,
+            )
+            yield from [_json(expected, dry_run=True)] if as_json else [_count(found, wanted), *_notes(found)]
             return
-        if ask is not None and (tasks or files) and not ask(f"Delete {_count(tasks, files, held_bytes, wanted)}?"):
-            yield _json(0, 0, 0, dry_run=False) if as_json else "nothing was deleted"
-            return
+        if ask is not None and (found.tasks or found.files or found.uploads):
+            notes = "".join(f" {note}" for note in _notes(found))
+            if not ask(f"Delete {_count(found, wanted)}?{notes}"):
+                yield _json(total, dry_run=False) if as_json else "nothing was deleted"
+                return
         with Bar("purge") as bar:
-            _purge(store, command, data.absolute(), total, expected=tasks + files, bar=bar)
+            _purge(store, command, data.absolute(), total, found, bar)
+            if wanted.uploads:
+                _end_uploads(store, command.before, data.absolute(), total)
     if as_json:
-        yield _json(total.tasks, total.files, total.bytes, dry_run=False)
+        yield _json(total, dry_run=False)
         return
-    yield f"deleted {total.tasks:,} tasks and {total.files:,} files, {size(total.bytes)} on the disk"
+    what = [counted(total.tasks, "task"), counted(total.files, "file")]
+    if wanted.uploads:
+        what.append(counted(total.uploads, "unfinished upload"))
+    yield f"deleted {', '.join(what[:-1])} and {what[-1]}, {size(total.bytes)} on the disk"
+    yield from _notes(found)
+    if total.busy:
+        yield f"{counted(total.busy, 'upload')} stayed: a request writes there at this moment."
     if total.held:
         yield "A backup is being made: the bytes of those files go with the first sweep after it."
 
 
-def _purge(store: Store, command: Purge, root: Path, total: _Total, *, expected: int, bar: Bar) -> None:
+def _purge(store: Store, command: Purge, root: Path, total: _Total, found: Purgeable, bar: Bar) -> None:
+    expected = max(1, found.tasks + found.task_files + found.files)
     while True:
         gone: Pruned = ask_blocking(store, command)
         total.tasks += gone.tasks
         total.files += len(gone.files)
         total.held |= bool(gone.files) and held(root)
         total.bytes += remove(gone.files, root)
-        bar.show((total.tasks + total.files) / max(1, expected), f"{total.tasks:,} tasks, {total.files:,} files")
+        done = f"{counted(total.tasks, 'task')}, {counted(total.files, 'file')}"
+        bar.show((total.tasks + total.files) / expected, done)
         if gone.tasks < command.limit and len(gone.files) < command.limit:
             return
 
 
-def _count(tasks: int, files: int, held_bytes: int, wanted: Wanted) -> str:
+def _end_uploads(store: Store, before: int, root: Path, total: _Total) -> None:
+    """End unfinished uploads as the engine ends those to which nothing comes, but for those that are being written."""
+    for id in store.stale_uploads(before):
+        part = Part.open(id, root, create=False)
+        try:
+            if part is not None and not part.lock():
+                total.busy += 1
+                continue
+            row = store.upload(id)
+            if row is None or row.state is not UploadState.OPEN or row.changed_at >= before:
+                continue
+            length = 0 if part is None else part.size
+            now = time.time_ns() // 1000
+            if ask_blocking(store, EndUpload(id=id, state=UploadState.EXPIRED, now=now)) is not None:
+                remove_part(id, root)
+                total.uploads += 1
+                total.bytes += length
+        finally:
+            if part is not None:
+                part.close()
+
+
+def _count(found: Purgeable, wanted: Wanted) -> str:
     parts = []
     if wanted.tasks:
-        kind = wanted.state or "ended"
-        parts.append(f"{tasks:,} {kind} tasks" + (" and the files that no other task has" if wanted.files else ""))
+        parts.append(counted(found.tasks, f"{wanted.state or 'ended'} task"))
+        if wanted.files or wanted.uploads:
+            files = f"{counted(found.task_files, 'file')} that no other task has"
+            parts[0] += f" with {files} ({size(found.task_bytes)})"
     if wanted.files or wanted.uploads:
-        what = "uploads" if not wanted.files else "files and uploads" if wanted.uploads else "files"
-        parts.append(f"{files:,} {what} that no task has ({size(held_bytes)})")
+        what = "upload" if not wanted.files else "file or upload" if wanted.uploads else "file"
+        plural = what if found.files == 1 else what.replace("file", "files").replace("upload", "uploads")
+        parts.append(f"{found.files:,} {plural} that no task has ({size(found.bytes)})")
+    if wanted.uploads:
+        parts.append(f"{counted(found.uploads, 'unfinished upload')} ({size(found.upload_bytes)})")
     return "; ".join(parts)
 
 
-def _json(tasks: int, files: int, bytes: int, *, dry_run: bool) -> str:
-    found = {"tasks": tasks, "files": files, "bytes": bytes, "dry_run": dry_run}
+def _notes(found: Purgeable) -> list[str]:
+    if not found.stay:
+        return []
+    stays = "The newest task stays" if found.stay == 1 else "The newest tasks stay"
+    return [f"{stays}: the numbers of tasks and events go on from there and must not be used again."]
+
+
+def _json(total: _Total, *, dry_run: bool) -> str:
+    found = {
+        "tasks": total.tasks,
+        "files": total.files,
+        "uploads": total.uploads,
+        "bytes": total.bytes,
+        "dry_run": dry_run,
+    }
     return msgspec.json.encode(found).decode()

@@ -6,6 +6,7 @@ says which of both was going on, so that a restore that was killed is begun anew
 backup was made are taken up by the next start as after a crash.
 """
 
+import fcntl
 import os
 import shutil
 import stat
@@ -17,14 +18,16 @@ from pathlib import Path
 
 import msgspec
 
+from afterwards._cli.backup import ROW_DAMAGED, damaged_small_files
 from afterwards._cli.bar import Bar
 from afterwards._cli.checkup import check
 from afterwards._cli.doctor import as_text as doctor_text
 from afterwards._cli.text import plain, size
+from afterwards._domain.amounts import counted
 from afterwards._files.archive import Archive, Manifest, Part, write_file
 from afterwards._files.copying import NotAsStored, Way, bring
 from afterwards._files.directory import RESTORING
-from afterwards._files.disk import DISK, FULL
+from afterwards._files.disk import DISK, FULL, READ_FOLDER
 from afterwards._files.inspection import SET_ASIDE, digest_of_file, look_at_file
 from afterwards._files.presence import living
 from afterwards._files.stored import path_of
@@ -71,15 +74,17 @@ def restored(
             if not partial:
                 _refuse_bad(archive, manifest, outcome)
             return _verified(archive, manifest, outcome, as_json), 1 if outcome.bad else 0
-        aside = _prepare(root, replace=replace)
-        try:
-            _copy(archive, manifest, root, outcome, bar)
-            if not partial:
-                _refuse_bad(archive, manifest, outcome)
-        except BaseException:
-            _undo(root, aside)
-            raise
-        _finish(root)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _alone(root):
+            aside = _prepare(root, replace=replace)
+            try:
+                _copy(archive, manifest, root, outcome, bar)
+                if not partial:
+                    _refuse_bad(archive, manifest, outcome)
+            except BaseException:
+                _undo(root, aside)
+                raise
+            _finish(root)
         report = check(root, quick=False, bar=bar)
     if as_json:
         findings = [{"code": one.code, "subject": one.subject, "problem": one.problem} for one in report.findings]
@@ -93,7 +98,7 @@ def restored(
         return iter([msgspec.json.encode(document).decode()]), 1 if report.left else 0
     first = [
         plain(
-            f"restored {sum(manifest.tasks.values()):,} tasks and {outcome.files:,} stored files "
+            f"restored {counted(sum(manifest.tasks.values()), 'task')} and {counted(outcome.files, 'stored file')} "
             f"({size(outcome.bytes)}) of {manifest.created_at} into {root}"
         )
     ]
@@ -104,23 +109,26 @@ def restored(
 
 def _prepare(root: Path, *, replace: bool) -> Path | None:
     """Make the folder ready; return where what was in it has been set aside."""
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if living(root):
         raise BackupRefused(f"a program runs on the data directory {root}. Stop it, then restore.")
     aside, doing = _marked(root)
     if doing == _COPYING:
         _clear(root)  # ours, and worth nothing
     elif doing is None:
-        there = _things(root)
-        if there and not replace:
-            raise BackupRefused(
-                f"the data directory {root} is not empty ({', '.join(there[:SHOWN])}). Choose another with --data, or "
-                "add --replace, which sets aside what is in it."
-            )
-        if there:
+        if _look_for_things(root, replace=replace):
             aside = root / f"{SET_ASIDE}{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(2).hex()}"
+        _mark(root, aside, _COPYING if aside is None else _SETTING_ASIDE)
+        try:  # a program that starts now sees the marker; one that did so before is seen here
+            if living(root):
+                raise BackupRefused(
+                    f"a program was started on the data directory {root} at the same moment. Nothing was changed. "
+                    "Stop it, then restore."
+                )
+            _look_for_things(root, replace=replace)
+        except BackupRefused:
+            os.unlink(root / RESTORING)
+            raise
     if aside is not None and doing != _COPYING:
-        _mark(root, aside, _SETTING_ASIDE)
         DISK.make_folder(aside)
         for name in _things(root):
             os.rename(root / name, aside / name)
@@ -150,10 +158,36 @@ def _mark(root: Path, aside: Path | None, doing: str) -> None:
     DISK.sync_folder(root)
 
 
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Let no other restore into the same folder."""
+    fd = os.open(root, READ_FOLDER)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise BackupRefused(f"another restore into {root} is under way. Wait for its end.") from None
+    finally:
+        os.close(fd)
+
+
 def _things(root: Path) -> list[str]:
     """What is in a data directory that a restore would have to set aside."""
     ours = (RESTORING, f"{RESTORING}.draft", *_SPARED)
-    return sorted(name for name in os.listdir(root) if not name.startswith(SET_ASIDE) and name not in ours)
+    found = sorted(name for name in os.listdir(root) if not name.startswith(SET_ASIDE) and name not in ours)
+    if "workers" in found and not any((root / "workers").iterdir()):  # of a program that was refused
+        found.remove("workers")
+    return found
+
+
+def _look_for_things(root: Path, *, replace: bool) -> list[str]:
+    there = _things(root)
+    if there and not replace:
+        raise BackupRefused(
+            f"the data directory {root} is not empty ({', '.join(there[:SHOWN])}). Choose another with --data, or "
+            "add --replace, which sets aside what is in it."
+        )
+    return there
 
 
 def _copy(archive: Archive, manifest: Manifest, root: Path, outcome: _Outcome, bar: Bar) -> None:
@@ -210,6 +244,8 @@ def _each(
             else:
                 outcome.files += 1
                 outcome.bytes += length
+        for id, _ in damaged_small_files(snapshot):
+            outcome.bad[id] = ROW_DAMAGED
 
 
 def _bring_part(archive: Archive, part: Part, target: Path) -> None:
@@ -239,7 +275,7 @@ def _problem(archive: Archive, part: Part) -> str | None:
 
 def _refuse_bad(archive: Archive, manifest: Manifest, outcome: _Outcome) -> None:
     known = {one.id for one in manifest.absent}
-    unknown = [problem for id, problem in outcome.bad.items() if id not in known]
+    unknown = [f"file {id}: {problem}" for id, problem in outcome.bad.items() if id not in known]
     if unknown:
         more = f", and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
         raise BackupRefused(
@@ -287,10 +323,9 @@ def _verified(archive: Archive, manifest: Manifest, outcome: _Outcome, as_json: 
         return
     for id, problem in outcome.bad.items():
         yield plain(f"MISSING  file {id}: {problem}")
-    yield plain(
-        f"{'whole' if not outcome.bad else 'readable'}: {sum(manifest.tasks.values()):,} tasks and {outcome.files:,} "
-        f"stored files ({size(outcome.bytes)}) of {manifest.created_at}; nothing was restored"
-    )
+    how = "whole" if not outcome.bad else "readable"
+    tasks, files = counted(sum(manifest.tasks.values()), "task"), counted(outcome.files, "stored file")
+    yield plain(f"{how}: {tasks} and {files} ({size(outcome.bytes)}) of {manifest.created_at}; nothing was restored")
 
 
 @contextmanager

@@ -1,18 +1,13 @@
 """`afterwards run` and `afterwards worker`: one process, several, or one that is started anew when files change."""
 
-import logging
-import os
 import socket
-from pathlib import Path
 
 from uvicorn.supervisors import ChangeReload
 
 from afterwards._cli import logs
 from afterwards._cli.launch import Launch
-from afterwards._cli.server import Server, config, listen, url
+from afterwards._cli.server import Server, listen
 from afterwards._cli.supervisor import supervise
-
-log = logging.getLogger("afterwards")
 
 
 def run(launch: Launch, *, host: str, port: int, workers: int, reload: bool) -> int:
@@ -24,10 +19,9 @@ def run(launch: Launch, *, host: str, port: int, workers: int, reload: bool) -> 
     logs.configure(launch.log_format)
     listener = listen(host, port)
     launch.publish()
-    log.info("%s starts on %s, with its tasks in %s", launch.target, url(listener), _data(launch))
     if reload:
-        settings = config(launch, reload=True)
-        ChangeReload(settings, target=Server(settings).run, sockets=[listener]).run()
+        server = Server(launch, reload=True)
+        ChangeReload(server.config, target=server.run, sockets=[listener]).run()
         return 0
     if workers > 1:
         return supervise(workers, listener)
@@ -38,14 +32,13 @@ def work(launch: Launch, *, processes: int) -> int:
     """Run a program's tasks, without serving it, until told to stop; return the exit status."""
     logs.configure(launch.log_format)
     launch.publish()
-    log.info("a worker of %s starts, on the tasks in %s", launch.target, _data(launch))
     if processes > 1:
         return supervise(processes, None)
     return _alone(launch, [])
 
 
 def _alone(launch: Launch, listeners: list[socket.socket]) -> int:
-    server = Server(config(launch))
+    server = Server(launch)
     try:
         server.run(sockets=listeners)
     except KeyboardInterrupt:  # raised again by uvicorn after the orderly end
@@ -53,7 +46,3 @@ def _alone(launch: Launch, listeners: list[socket.socket]) -> int:
     except SystemExit as ended:  # uvicorn's way to say that the program's start-up failed; it is logged
         return 1 if ended.code else 0
     return 0 if server.started else 1
-
-
-def _data(launch: Launch) -> Path:
-    return Path(launch.data or os.environ.get("AFTERWARDS_DATA", "afterwards-data")).absolute()

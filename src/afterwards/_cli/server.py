@@ -11,12 +11,13 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from afterwards._cli import logs
-from afterwards._cli.launch import Current, Launch
+from afterwards._cli.launch import Current, Launch, protocol
 from afterwards.errors import ProgramRefused
 from afterwards.server import HttpProtocol
 
@@ -27,9 +28,20 @@ BACKLOG = 2048
 LEAST = 1  # seconds that open connections get, also under --reload, where tasks get none
 
 
+class Config(uvicorn.Config):
+    """uvicorn's settings, with the program's own protocol once the program is there."""
+
+    def load(self) -> None:
+        """Import the program, and then its protocol, so that both are found in the same place."""
+        super().load()
+        own = protocol(Launch.published())
+        if own is not None:
+            self.http_protocol_class = own
+
+
 def config(launch: Launch, *, reload: bool = False) -> uvicorn.Config:
     """Return uvicorn's settings for our factory; this sets up logging, too."""
-    return uvicorn.Config(
+    return Config(
         FACTORY,
         factory=True,
         reload=reload,
@@ -46,16 +58,25 @@ def config(launch: Launch, *, reload: bool = False) -> uvicorn.Config:
 class Server(uvicorn.Server):
     """uvicorn's server, which tells the engine of a stop before it waits for connections."""
 
-    def __init__(self, config: uvicorn.Config, *, ready: Callable[[], None] | None = None) -> None:
-        super().__init__(config)
+    def __init__(self, launch: Launch, *, reload: bool = False, ready: Callable[[], None] | None = None) -> None:
+        super().__init__(config(launch, reload=reload))
+        self._launch = launch
         self._ready = ready
         self._signals: set[int] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the program, then say that it is ready."""
+        """Start the program, which has been imported, then say that it is ready."""
+        if Current.installation is not None:
+            self._tell(sockets or [], Current.installation.data.absolute())
         await super().startup(sockets=sockets)
         if self.started and self._ready is not None:
             self._ready()
+
+    def _tell(self, sockets: list[socket.socket], data: Path) -> None:
+        if sockets:
+            log.info("%s starts on %s, with its tasks in %s", self._launch.target, url(sockets[0]), data)
+        else:
+            log.info("a worker of %s starts, on the tasks in %s", self._launch.target, data)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let go of connections and tasks within the limit."""

@@ -13,8 +13,8 @@ import msgspec
 
 from afterwards._cli.database import find, opened
 from afterwards._cli.text import absolute, duration, plain, relative, size, table
+from afterwards._domain.amounts import counted
 from afterwards._domain.documents import document, moment, waiting_for
-from afterwards._domain.files import FileRole
 from afterwards._domain.tasks import FINAL, Event, Failure, TaskRow, TaskState
 from afterwards._files.presence import living, wake
 from afterwards._store.contract import Filter, RunAgain, Store, ask_blocking
@@ -22,6 +22,7 @@ from afterwards.errors import TaskOpen
 
 BASE = "/afterwards"  # what the links of documents begin with
 LOOK = 0.1  # seconds between looks at the store while watching
+MANY = 100_000  # attempts that may fail: as good as for ever, as a scan's
 LAST_LINES = 20  # of a task's log, that `show` prints
 PAGE = 1000
 
@@ -47,7 +48,7 @@ def listed(root: Path, wanted: Filter, *, as_json: bool) -> Iterator[str]:
     yield from table(head, cells, width, shrink=len(head) - 1)
 
 
-def counted(root: Path, *, as_json: bool) -> Iterator[str]:
+def totals(root: Path, *, as_json: bool) -> Iterator[str]:
     """Show how many tasks there are by state."""
     with opened(root) as store:
         counts = store.counts()
@@ -75,8 +76,9 @@ def shown(root: Path, id: str, *, as_json: bool) -> Iterator[str]:
     if row.state not in FINAL and not living(root):
         yield _line("", "no program of this data directory runs; the next start takes it up")
     if row.state is TaskState.QUARANTINED:
-        yield _line("", f"set aside, because its process ended {row.interruptions} times while it ran; when that is")
-        yield _line("", f"mended: afterwards tasks retry {row.id}")
+        ends = counted(row.interruptions, "time")
+        yield _line("", f"set aside, because its process ended {ends} while it ran; when that is mended:")
+        yield _line("", f"afterwards tasks retry {row.id}")
     yield _line("attempts", _attempts(row))
     for label, at in (("added", row.created_at), ("started", row.started_at), ("ended", row.finished_at)):
         if at is not None:
@@ -89,9 +91,11 @@ def shown(root: Path, id: str, *, as_json: bool) -> Iterator[str]:
         yield _line("progress", _progress(msgspec.structs.asdict(found.progress)))
     if row.result is not None and row.state is TaskState.SUCCEEDED:
         yield _line("result", _json(found.result))
-    for file in row.files:
-        about = f"{size(file.size)}, {file.type or file.content_type or 'no type'}, {file.digest}"
-        yield _line("output" if file.role is FileRole.OUTPUT else "file", f"{file.name or 'without a name'} ({about})")
+    for file in found.files:
+        about = f"{size(file.size)}, {file.type or 'no type'}"
+        yield _line(str(file.role), f"{file.name or 'without a name'} ({about})")
+        yield _line("", file.href)
+        yield _line("", file.digest)
     for one in attempts:
         ended = "" if one.ended_at is None else f", after {duration(one.ended_at - one.started_at)}"
         yield _line(f"attempt {one.number}", f"{one.state}, started {absolute(one.started_at)}{ended}")
@@ -168,8 +172,10 @@ def _events(store: Store, id: str, after: int) -> Iterator[Event]:
 
 def _attempts(row: TaskRow) -> str:
     parts = [f"{row.attempt} started"]
-    if row.max_attempts > 1:
-        parts.append(f"{row.failures} of {row.max_attempts} failed")
+    if row.max_attempts > MANY:
+        parts.append(f"{row.failures:,} failed")
+    elif row.max_attempts > 1:
+        parts.append(f"{row.failures:,} of {row.max_attempts:,} failed")
     if row.interruptions:
         parts.append(f"{row.interruptions} interrupted")
     return ", ".join(parts)

@@ -10,7 +10,7 @@ from afterwards._cli import backup as backups
 from afterwards._cli import doctor as doctors
 from afterwards._cli import purge as purges
 from afterwards._cli import restore as restores
-from afterwards._cli.printing import HERE, Folder, Json, print_lines, refuse
+from afterwards._cli.printing import HERE, Folder, Json, print_lines, refuse, state_option
 from afterwards._domain.retention import parse_duration
 from afterwards._domain.tasks import FINAL, TaskState
 from afterwards.errors import Error
@@ -68,9 +68,7 @@ def purge(
     tasks: Annotated[bool, typer.Option("--tasks", help="Tasks that have ended.")] = False,
     files: Annotated[bool, typer.Option("--files", help="Files that no task has any more.")] = False,
     uploads: Annotated[bool, typer.Option("--uploads", help="Uploads that no task has taken.")] = False,
-    state: Annotated[
-        TaskState | None, typer.Option(help="Only tasks that ended like this.", show_default=False)
-    ] = None,
+    state: Annotated[TaskState | None, state_option("Only tasks that ended like this.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Json = False,

@@ -12,10 +12,13 @@ from datetime import timedelta
 
 from afterwards._domain.files import FILE_GRACE, FileKind
 from afterwards._domain.tasks import FINAL, TaskState
+from afterwards.errors import SettingRefused
 
 _MICROSECOND = timedelta(microseconds=1)
-_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(weeks?|w|days?|d|hours?|h|min|m|s|)\s*", re.IGNORECASE)
-_UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1, "": 1}
+_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(weeks?|w|days?|d|hours?|h|min|m|s)\s*", re.IGNORECASE)
+_NUMBER = re.compile(r"\s*\d+(?:\.\d+)?\s*")
+_UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_WRITTEN = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _VARIABLES = {
     "AFTERWARDS_KEEP": ("succeeded", "failed"),
     "AFTERWARDS_KEEP_FAILED": ("failed",),
@@ -50,7 +53,7 @@ class Keep:
             environment: AFTERWARDS_KEEP and, per kind, AFTERWARDS_KEEP_FAILED, _UPLOADS and _ARTIFACTS: "7d", "36h".
 
         Raises:
-            ValueError: One of the variables is no length of time.
+            SettingRefused: One of the variables is no length of time.
         """
         if isinstance(asked, Keep):
             return asked
@@ -63,8 +66,13 @@ class Keep:
                 try:
                     said |= dict.fromkeys(names, parse_duration(text))
                 except ValueError as error:
-                    raise ValueError(f"the environment's {variable}: {error}") from None
+                    raise SettingRefused(variable=variable, value=text, problem=str(error)) from None
         return Keep(**said)
+
+    def __str__(self) -> str:
+        succeeded, failed, uploads = map(write_duration, (self.succeeded, self.failed, self.uploads))
+        artifacts = "as their task" if self.artifacts is None else f"at least {write_duration(self.artifacts)}"
+        return f"succeeded {succeeded}, failed {failed}, uploads that no task takes {uploads}, artifacts {artifacts}"
 
     def ended_before(self, now: int) -> tuple[int, int]:
         """Tell before when a task must have ended to be old, when it succeeded and otherwise."""
@@ -86,11 +94,14 @@ class Keep:
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read a length of time: "7d", "36h", "1d12h", "90min", "45s", "2w"; a number alone is seconds.
+    """Read a length of time: "7d", "36h", "1d12h", "90min", "45s", "2w". A number alone is none: it could be days.
 
     Raises:
         ValueError: It is none, or is nothing long.
     """
+    if _NUMBER.fullmatch(text):
+        said = text.strip()
+        raise ValueError(f"{text!r} has no unit, so it could be days or seconds: write {said}d, {said}h or {said}min")
     seconds, at = 0.0, 0
     while found := _PART.match(text, at):
         seconds += float(found[1]) * _UNITS[found[2][:1].lower()]
@@ -100,5 +111,12 @@ def parse_duration(text: str) -> timedelta:
     except OverflowError:
         length = timedelta(0)
     if at != len(text) or length <= timedelta(0):
-        raise ValueError(f"{text!r} is no length of time. Write it as 7d, 36h, 90min or 45s")
+        raise ValueError(f"{text!r} is no length of time: write it as 7d, 36h, 90min or 45s")
     return length
+
+
+def write_duration(length: timedelta) -> str:
+    """Write a length of time as `parse_duration` reads it, in one unit: "7d", "36h", "90min", "0.5s"."""
+    seconds = length.total_seconds()
+    size, unit = next(((size, unit) for size, unit in _WRITTEN if seconds % size == 0), (1, "s"))
+    return f"{seconds / size:.15g}{unit}"

@@ -44,6 +44,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     changed_at: int
     expires_at: int | None = None  # UTC microseconds
     verdict: Verdict | None = None  # of a scanner, on its file
+    kept_until: int | None = None  # its file goes then; None: it has none, or tasks have it
 
     @property
     def is_partial(self) -> bool:
@@ -54,6 +55,11 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     def is_complete(self) -> bool:
         """Whether nothing more can come."""
         return self.state is UploadState.FINISHED or (self.is_partial and self.offset == self.length)
+
+    @property
+    def until(self) -> int | None:
+        """When it goes, with its file; None: when the last task that has its file does."""
+        return self.kept_until if self.state is UploadState.FINISHED else self.expires_at
 
     @property
     def ends_by_itself(self) -> bool:

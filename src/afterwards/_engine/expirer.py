@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from afterwards._domain.amounts import counted
 from afterwards._domain.attempts import SECOND
 from afterwards._engine.clock import Clock
 from afterwards._files.parts import remove_part
@@ -38,7 +39,7 @@ class Expirer:
         ended: tuple[str, ...] = await ask(self._store, ExpireUploads(now=now, limit=MOST))
         await asyncio.to_thread(self._remove, ended, now)
         if ended:
-            log.info("ended %d uploads to which nothing came any more", len(ended))
+            log.info("ended %s to which nothing came any more", counted(len(ended), "upload"))
         return 0.1 if len(ended) == MOST else ROUND
 
     def _remove(self, ended: Sequence[str], now: int) -> None:
@@ -48,5 +49,5 @@ class Expirer:
             swept = list(sweep_uploads(self._root, self._store.open_uploads, now=now / SECOND))
             removed = sum(step.removed for step in swept)
             if removed:
-                log.info("removed %d part files of uploads that are over", removed)
+                log.info("removed %s of uploads that are over", counted(removed, "part file"))
             self._next_sweep = now + SWEEP

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from afterwards._domain.amounts import counted
 from afterwards._domain.attempts import SECOND
 from afterwards._domain.retention import Keep
 from afterwards._engine.clock import Clock
@@ -65,7 +66,7 @@ class Pruner:
         await asyncio.to_thread(remove, pruned.files, self._root)
         keys: int = await ask(self._store, PruneKeys(now=now, limit=MOST))
         if pruned.tasks or pruned.files:
-            log.info("pruned %d tasks and %d files", pruned.tasks, len(pruned.files))
+            log.info("pruned %s and %s", counted(pruned.tasks, "task"), counted(len(pruned.files), "file"))
         full = MOST in (pruned.tasks, len(pruned.files), keys)
         if pruned.tasks < MOST:
             self._since = (before, failed_before)
@@ -86,7 +87,7 @@ class Pruner:
             raise
         self._sweeping = None
         if self._removed:
-            log.info("removed %d files that no task refers to", self._removed)
+            log.info("removed %s without a row", counted(self._removed, "file"))
             self._removed = 0
         return True
 
@@ -94,7 +95,7 @@ class Pruner:
         yield from sweep_staging(self._root, self._presence.lives)
         left = list(sweep_work(self._root, self._presence.lives))
         if left:
-            log.info("removed the work folders of %d processes that have ended", len(left))
+            log.info("removed the work folders of %s that ended", counted(len(left), "process"))
         self._presence.sweep({worker.id for worker in self._store.workers()})
         sweep_holds(self._root)
         if now >= self._next_sweep:  # looks at every file there is

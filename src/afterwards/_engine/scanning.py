@@ -50,7 +50,11 @@ class Scanned(Protocol):
 
 
 class NotScanned(Exception):
-    """A scanner has given no verdict on a file."""
+    """A scanner has given an answer that is no verdict on a file."""
+
+
+class NotYet(FileHeldBack):
+    """A scanner cannot tell yet, as it may say: nothing has failed, and it is asked again, less and less often."""
 
 
 class Scanning:
@@ -147,6 +151,8 @@ class _Said:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, NotYet):
+            log.info("file %s stays held back: the scanner cannot tell yet and is asked again", self._id)
         if isinstance(error, Exception):
             self._open.append(error)
         return isinstance(error, Exception)
@@ -159,7 +165,7 @@ class _Said:
     def end(self) -> dict[str, str]:
         """Return what was said of each file, when something was said of all."""
         if self._open:
-            raise self._open[0]
+            raise min(self._open, key=lambda error: isinstance(error, NotYet))  # what failed is told first
         return self.results
 
 
@@ -178,6 +184,7 @@ def verdict(row: Stored, answer: object) -> Judge:
     """Turn a scanner's answer into what is recorded.
 
     Raises:
+        NotYet: The scanner cannot tell.
         NotScanned: It is none.
     """
     if answer is True:
@@ -185,10 +192,11 @@ def verdict(row: Stored, answer: object) -> Judge:
     if answer is False or (isinstance(answer, str) and answer.strip()):
         finding = answer.strip()[:500] if isinstance(answer, str) else None
         return Judge(file=row.id, verdict=Verdict.INFECTED, finding=finding)
-    what = "that it cannot tell yet" if answer is None else f"{answer!r:.80}"
+    if answer is None:
+        raise NotYet(f"the scanner cannot tell yet whether file {row.id} is clean. It is asked again.")
     raise NotScanned(
-        f"the scanner says of file {row.id} {what}, so the file stays held back and is scanned again. It returns True "
-        "for a clean file, and False or a text that says what it found for another."
+        f"the scanner says of file {row.id} {answer!r:.80}, so the file stays held back and is scanned again. It "
+        "returns True for a clean file, and False or a text that says what it found for another."
     )
 
 

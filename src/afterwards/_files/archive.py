@@ -122,13 +122,6 @@ class Archive:
         finally:
             os.close(fd)
 
-    def has(self, id: str, size: int) -> bool:
-        """Tell whether an earlier backup brought a file here."""
-        try:
-            return os.lstat(path_of(id, self.folder)).st_size == size
-        except FileNotFoundError:
-            return False
-
     def shelve(self, draft: Path, id: str) -> None:
         """Give a file that is complete its place; the names in its folder are synced later."""
         target = path_of(id, self.folder)

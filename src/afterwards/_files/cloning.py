@@ -1,9 +1,10 @@
-"""Gives libraries that need a path one of their own to stored bytes, which nobody can change through it.
+"""Gives stored bytes another place: blocks that two files share until one is written to, or a second name, or a copy.
 
-Where the file system can, both share their blocks until one is written to; that costs nothing. Else a second name of
-the same file, which is made read-only before: only for users whom that stops, so not for root. Else a copy.
+Shared blocks cost nothing and leave two files that are independent of each other, so they go before everything else. A
+second name is the same file: writing through one of them changes both. Not every file system can do either.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -11,22 +12,57 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_SHARE_BLOCKS = 0x40049409  # Linux's FICLONE
+from afterwards._files.disk import NEW_FILE
+
 CHUNK = 1 << 20  # bytes
+_FICLONE = 0x40049409  # linux/fs.h
+_CANNOT = frozenset(
+    {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY, errno.EMLINK}
+)
+
+
+def share_blocks(reading: int, writing: int) -> bool:
+    """Give an empty file the blocks of another; False where the file system cannot."""
+    if sys.platform != "linux":
+        return False
+    try:
+        fcntl.ioctl(writing, _FICLONE, reading)
+    except OSError as error:
+        if error.errno in _CANNOT:
+            return False
+        raise
+    return True
+
+
+def add_name(source: Path, target: Path) -> bool:
+    """Give a file a second name; False where the file system cannot.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in _CANNOT:
+            return False
+        raise
+    return True
 
 
 def clone(file: BinaryIO, target: Path, *, stored_at: Path | None = None) -> None:
     """Make `target`, which must not exist yet, a read-only file with the bytes of an open one.
+
+    For libraries that need a path. Nothing that they do through it changes what is stored: a second name is made
+    read-only before, and only for users whom that stops, so not for root.
 
     Args:
         file: Open at its start.
         target: Where.
         stored_at: Where the open file is, if it may get a second name: it will never be written again.
     """
-    fd = os.open(target, _NEW, 0o600)
+    fd = os.open(target, NEW_FILE, 0o600)
     try:
-        if _share(file, fd):
+        if _has_descriptor(file) and share_blocks(file.fileno(), fd):
             os.fchmod(fd, 0o400)
             return
     finally:
@@ -38,25 +74,23 @@ def clone(file: BinaryIO, target: Path, *, stored_at: Path | None = None) -> Non
         os.fchmod(copy.fileno(), 0o400)
 
 
-def _share(file: BinaryIO, fd: int) -> bool:
-    if sys.platform != "linux":
-        return False
+def _has_descriptor(file: BinaryIO) -> bool:
     try:
-        fcntl.ioctl(fd, _SHARE_BLOCKS, file.fileno())
-    except (OSError, ValueError):  # most file systems cannot; bytes in memory have no descriptor
+        file.fileno()
+    except (OSError, ValueError):  # bytes in memory
         return False
     return True
 
 
 def _link(file: BinaryIO, stored_at: Path, target: Path) -> bool:
-    """Give a file a second name, in the place of the empty file that is there."""
+    """Put a second name of a file in the place of the empty file that is there."""
     try:
         os.fchmod(file.fileno(), 0o400)
         os.unlink(target)
-        os.link(stored_at, target, follow_symlinks=False)
-        if os.path.samestat(os.fstat(file.fileno()), os.lstat(target)):
-            return True
-        os.unlink(target)
-    except OSError:  # another file system, or one without second names
+        if add_name(stored_at, target):
+            if os.path.samestat(os.fstat(file.fileno()), os.lstat(target)):
+                return True
+            os.unlink(target)
+    except OSError:  # it has gone, or belongs to somebody else
         return False
     return False

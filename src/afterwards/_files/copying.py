@@ -1,30 +1,21 @@
 """Brings stored files into a backup and back: shared with the original where the file system can, else copied.
 
 Stored files are never written again, so two names may share their bytes. A clone (reflink) is independent of the
-original; a hard link is the same file under another name, which is why restoring never makes one. Whichever way, the
-bytes are read and their digest is compared before the file gets its name.
+original, so it is tried first; a hard link is the same file under another name, so restoring never makes one.
+Whichever way, the bytes are read and their digest is compared before the file gets its name.
 """
 
-import errno
-import fcntl
 import os
 import stat
-import sys
 from enum import StrEnum
 from pathlib import Path
 
 from blake3 import blake3
 
-from afterwards._files.disk import DISK
+from afterwards._files.cloning import add_name, share_blocks
+from afterwards._files.disk import DISK, NEW_FILE, READ_FILE
 from afterwards._files.inspection import Advance
 from afterwards._files.staging import CHUNK
-
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_FICLONE = 0x40049409  # linux/fs.h
-_CANNOT = frozenset(
-    {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY, errno.EMLINK}
-)
 
 
 class Way(StrEnum):
@@ -47,7 +38,7 @@ def bring(source: Path, draft: Path, *, size: int, digest: str, way: Way, advanc
         draft: Its new name.
         size: As its row says.
         digest: As its row says.
-        way: The cheapest way that is allowed; the others follow where the file system cannot.
+        way: Whether it may be cloned, and linked where it cannot be cloned; else it is copied.
         advance: Told how many bytes have been read.
 
     Raises:
@@ -69,51 +60,39 @@ def _bring(source: Path, draft: Path, size: int, digest: str, way: Way, advance:
         raise NotAsStored(f"there is no {source}") from None
     if not stat.S_ISREG(found.st_mode):
         raise NotAsStored(f"{source} is not a plain file")
-    if way is Way.LINKED and _linked(source, draft):
-        reading = os.open(draft, _READ)
-        try:
-            _compare(_digest(reading, None, advance), reading, size, digest, source)
-        finally:
-            os.close(reading)
-        return Way.LINKED
     try:
-        reading = os.open(source, _READ)
+        reading = os.open(source, READ_FILE)
     except FileNotFoundError:
         raise NotAsStored(f"there is no {source}") from None
     try:
-        writing = os.open(draft, _NEW, 0o600)
+        writing = os.open(draft, NEW_FILE, 0o600)
         try:
-            cloned = way is not Way.COPIED and _cloned(reading, writing)
-            _compare(_digest(reading, None if cloned else writing, advance), reading, size, digest, source)
-            DISK.sync_file(writing)
+            done = Way.CLONED if way is not Way.COPIED and share_blocks(reading, writing) else Way.COPIED
+            if done is Way.COPIED and way is Way.LINKED and _linked(reading, source, draft):
+                done = Way.LINKED
+            copy = writing if done is Way.COPIED else None
+            _compare(_digest(reading, copy, advance), reading, size, digest, source)
+            if done is not Way.LINKED:
+                DISK.sync_file(writing)
         finally:
             os.close(writing)
     finally:
         os.close(reading)
-    return Way.CLONED if cloned else Way.COPIED
+    return done
 
 
-def _linked(source: Path, draft: Path) -> bool:
+def _linked(reading: int, source: Path, draft: Path) -> bool:
+    """Put a second name of the file that is being read in the place of the empty draft, where that can be done."""
+    other = draft.with_name(f"{draft.name}.link")
     try:
-        os.link(source, draft, follow_symlinks=False)
-    except OSError as error:
-        if error.errno in _CANNOT:
+        if not add_name(source, other):
             return False
-        if error.errno == errno.ENOENT and not os.path.lexists(source):
-            raise NotAsStored(f"there is no {source}") from None
-        raise
-    return True
-
-
-def _cloned(reading: int, writing: int) -> bool:
-    if sys.platform != "linux":
+    except FileNotFoundError:
+        raise NotAsStored(f"there is no {source}") from None
+    if not os.path.samestat(os.fstat(reading), os.lstat(other)):
+        other.unlink()
         return False
-    try:
-        fcntl.ioctl(writing, _FICLONE, reading)
-    except OSError as error:
-        if error.errno in _CANNOT:
-            return False
-        raise
+    os.rename(other, draft)
     return True
 
 

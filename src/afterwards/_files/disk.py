@@ -19,7 +19,9 @@ from afterwards.errors import StorageFull, StorageUnsure, StoreRefused, TooManyO
 FULL = (errno.ENOSPC, errno.EDQUOT)
 USED_UP = (errno.EMFILE, errno.ENFILE)
 WRITE_BACK = 32 << 20  # bytes between two requests to begin writing
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+READ_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # the last: a pipe put there must not hang us
+NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Disk:
@@ -41,7 +43,7 @@ class Disk:
 
     def sync_folder(self, path: Path) -> None:
         """Wait until the names in a folder are on stable storage."""
-        fd = os.open(path, _FOLDER)
+        fd = os.open(path, READ_FOLDER)
         try:
             self.sync_file(fd)
         finally:

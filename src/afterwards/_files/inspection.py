@@ -12,9 +12,11 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from afterwards._domain.amounts import counted
 from afterwards._domain.findings import Finding, Level, Repair
 from afterwards._domain.ids import is_id
 from afterwards._files.directory import KEY_BYTES
+from afterwards._files.disk import READ_FILE
 from afterwards._files.parts import part_path
 from afterwards._files.staging import CHUNK
 from afterwards._files.stored import path_of
@@ -22,7 +24,6 @@ from afterwards._files.sweep import GRACE
 
 DATABASE = ("afterwards.db", "afterwards.db-wal", "afterwards.db-shm", "afterwards.db-journal")
 FOLDERS = ("files", "packs", "staging", "uploads", "work", "workers")
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _DRAFT = re.compile(r"key\.\d+\.[0-9a-f]{8}")  # of a start that was killed
 _NAMES = {  # what may lie in the folders whose files come and go
     "workers": re.compile(r"[0-9a-f]{43}\.(lock|wake|hold)|promises"),
@@ -206,7 +207,7 @@ def look_at_parts(
 
 def digest_of_file(path: Path, advance: Advance = lambda _: None) -> str:
     """Return the digest of a plain file; a link is not followed."""
-    fd = os.open(path, _READ)
+    fd = os.open(path, READ_FILE)
     try:
         hash = blake3()
         while chunk := os.read(fd, CHUNK):
@@ -295,7 +296,7 @@ def _leftover(root: Path, path: Path) -> Iterator[Finding]:
     yield Finding(
         code="leftover",
         subject=f"folder {path}",
-        problem=f"its process is dead; what it was receiving is here: {number} files, {size:,} bytes",
+        problem=f"its process is dead; what it was receiving is here: {counted(number, 'file')}, {size:,} bytes",
         remedy="A running program removes it within a minute, the next start or `afterwards doctor --repair` at once.",
         level=Level.NOTICE,
         repair=Repair.LEFTOVER,
@@ -339,7 +340,7 @@ def _room(root: Path) -> Iterator[Finding]:
         yield Finding(
             code="disk_almost_full",
             subject=str(root),
-            problem=f"its disk has room for {size / 1048576:,.1f} MiB and {free.f_favail:,} files",
+            problem=f"its disk has room for {size / 1048576:,.1f} MiB and {counted(free.f_favail, 'file')}",
             remedy="Make room, or delete what is done with: `afterwards purge`.",
         )
 

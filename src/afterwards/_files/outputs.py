@@ -13,12 +13,11 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from afterwards._domain.ids import new_id
+from afterwards._files.disk import READ_FILE
 from afterwards._files.staging import INLINE_BYTES, StagedFile, Staging
 from afterwards._files.stored import ReadOnlyBytes, digest_of, path_of
 
 IN_MEMORY = 4 << 20  # bytes of all outputs of one attempt together that may go into their rows
-
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Memory:
@@ -210,9 +209,9 @@ class OutputFile(io.BufferedIOBase):
         if self._parked is None:
             return ReadOnlyBytes(self._content or b"")
         try:
-            fd = os.open(self._parked[0], _READ)
+            fd = os.open(self._parked[0], READ_FILE)
         except FileNotFoundError:  # published
-            fd = os.open(path_of(self.id, self.root), _READ)
+            fd = os.open(path_of(self.id, self.root), READ_FILE)
         return os.fdopen(fd, "rb")
 
     def __del__(self) -> None:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from afterwards._domain.ids import is_id, new_id
+from afterwards._files.disk import READ_FOLDER
 
 log = logging.getLogger("afterwards")
 
 ROUNDS = 20  # while something still writes into the folder
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_folder(path: Path) -> None:
@@ -56,7 +56,7 @@ def sweep_work(root: Path, alive: Callable[[str], bool]) -> Iterator[str]:
 
 
 def _empty(path: Path) -> None:
-    top = os.open(path, _FOLDER)
+    top = os.open(path, READ_FOLDER)
     try:
         os.fchmod(top, 0o700)
         while names := os.listdir(top):  # what was moved up from below is found in the next turn
@@ -70,7 +70,7 @@ def _remove_entry(top: int, name: str) -> None:
     if _unlinked(top, name):
         return
     os.chmod(name, 0o700, dir_fd=top)  # it is a folder, so no link is followed
-    inner = os.open(name, _FOLDER, dir_fd=top)
+    inner = os.open(name, READ_FOLDER, dir_fd=top)
     try:
         for one in os.listdir(inner):
             if not _unlinked(inner, one):

@@ -13,13 +13,12 @@ from typing import Any
 from blake3 import blake3
 
 from afterwards._domain.ids import is_id, new_id
-from afterwards._files.disk import DISK, honest_errors
+from afterwards._files.disk import DISK, NEW_FILE, honest_errors
 from afterwards._files.writing import OrderedWriter
 
 INLINE_BYTES = 262_144  # a file up to this size lives in its row: one sync for both
 BUFFER = 65_536  # of one open file
 CHUNK = 1 << 20  # bytes at a time where a file is read as a whole
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Staging:
@@ -44,11 +43,11 @@ class Staging:
         path = self.folder / f"{id}.part"
         with honest_errors("opening a file for an upload", self.root):
             try:
-                fd = os.open(path, _NEW, 0o600)
+                fd = os.open(path, NEW_FILE, 0o600)
             except FileNotFoundError:  # the first file of this process
                 DISK.make_folder(self.folder.parent)
                 DISK.make_folder(self.folder)
-                fd = os.open(path, _NEW, 0o600)
+                fd = os.open(path, NEW_FILE, 0o600)
         return StagedFile(_HashedFile(fd), id=id, path=path, root=self.root)
 
     def adopt(self, path: Path, *, id: str, size: int | None = None, digest: str = "") -> "StagedFile":

@@ -15,10 +15,8 @@ import msgspec
 from blake3 import blake3
 
 from afterwards._domain.files import FileKind, Verdict
-from afterwards._files.disk import honest_openings
+from afterwards._files.disk import READ_FILE, honest_openings
 from afterwards.errors import DamagedFile, MissingFile
-
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # the last: a pipe put there must not hang us
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -56,7 +54,7 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
         path = self.path(root)
         try:
             with honest_openings(f"opening file {self.id}"):
-                fd = os.open(path, _READ)
+                fd = os.open(path, READ_FILE)
         except FileNotFoundError:
             raise MissingFile(id=self.id, name=self.name, path=path) from None
         except OSError as error:

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from afterwards._domain.ids import is_id
+from afterwards._files.disk import READ_FOLDER
 from afterwards._files.holding import held
 from afterwards._files.promises import is_promised
 from afterwards._files.stored import path_of
 
 GRACE = 3600.0  # seconds: a commit that failed may turn out to be there once the database is opened again
 BATCH = 500  # ids in one question to the store
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +200,7 @@ def _empty(staging: int | None, owner: str, batch: int) -> Iterator[Swept]:
 def _folder(path: Path | str, within: int | None = None) -> Iterator[int | None]:
     """Open a folder for the calls below, or give None where there is none; a link is none."""
     try:
-        fd = os.open(path, _FOLDER, dir_fd=within)
+        fd = os.open(path, READ_FOLDER, dir_fd=within)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise

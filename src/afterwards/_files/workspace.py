@@ -25,7 +25,7 @@ from afterwards._domain.artifacts import MOST
 from afterwards._domain.files import FileKind, FileValue
 from afterwards._domain.ids import new_id, random_bytes
 from afterwards._files.cloning import clone
-from afterwards._files.disk import DISK, FULL
+from afterwards._files.disk import DISK, FULL, READ_FILE, READ_FOLDER
 from afterwards._files.outputs import Memory, OutputFile
 from afterwards._files.pending import Copied, PendingFile, Source
 from afterwards._files.promotion import demote, leave, promote
@@ -39,8 +39,6 @@ log = logging.getLogger("afterwards")
 STORED_AS = "_afterwards_stored_as"  # on an upload that a task was given: the id of its file
 BATCH = 32  # files open at once while they are published
 LONGEST_NAME = 255  # characters of a label
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # the last: a pipe must not hang us
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,16}\Z")
 
 Output = TypeVar("Output", bound=OutputFile)
@@ -229,17 +227,17 @@ class Workspace:
     def _open(self, path: Path, id: str) -> PendingFile:
         """Take a returned path over, without following a link anywhere below the work folder."""
         parts = self._parts(path)
-        folder = os.open(self._folder / "work", _FOLDER)
+        folder = os.open(self._folder / "work", READ_FOLDER)
         try:
             try:
                 for part in parts[:-1]:
-                    inner = os.open(part, _FOLDER, dir_fd=folder)
+                    inner = os.open(part, READ_FOLDER, dir_fd=folder)
                     os.close(folder)
                     folder = inner
                 found = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
                 if not stat.S_ISREG(found.st_mode):  # before it is opened: some devices act on that
                     raise UnusableArtifact(path=path, problem=_what_else(found.st_mode))
-                fd = os.open(parts[-1], _READ, dir_fd=folder)
+                fd = os.open(parts[-1], READ_FILE, dir_fd=folder)
             except OSError as error:
                 raise UnusableArtifact(path=path, problem=_why(error)) from None
             with os.fdopen(fd, "rb") as file:

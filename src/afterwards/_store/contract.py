@@ -27,7 +27,7 @@ from afterwards._domain.tasks import (
 )
 from afterwards._domain.uploads import Upload
 from afterwards._store.keys import KeepAnswer, KeyCommand
-from afterwards._store.upkeep import Judge, Prune, Purge, Recount
+from afterwards._store.upkeep import Judge, Prune, Purge, Purgeable, Recount
 from afterwards._store.upload_commands import UploadCommand
 
 
@@ -355,8 +355,12 @@ class Store(Protocol):
         """Return which of these files have a row, or belong to an upload that is open."""
         ...
 
-    def purgeable(self, wanted: Purge) -> tuple[int, int, int]:
-        """Return how many tasks and files a purge would delete now, and the bytes of those files."""
+    def purgeable(self, wanted: Purge) -> Purgeable:
+        """Return what a purge would delete now."""
+        ...
+
+    def stale_uploads(self, before: int) -> list[str]:
+        """Return the open uploads to which nothing has come since a time."""
         ...
 
     def upload(self, id: str) -> Upload | None:

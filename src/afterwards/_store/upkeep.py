@@ -54,3 +54,17 @@ class Purge:
     before: int  # when a task ended, or a file was stored
     state: TaskState | None  # of tasks; None: any final one
     limit: int  # tasks, and files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purgeable:
+    """What a purge would come to."""
+
+    tasks: int
+    task_files: int  # that only those tasks have
+    task_bytes: int
+    files: int  # that no task has
+    bytes: int
+    uploads: int  # unfinished ones, where uploads are wanted
+    upload_bytes: int  # that have come of them
+    stay: int  # tasks that are old enough and whose numbers must not be used again

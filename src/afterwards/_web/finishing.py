@@ -288,4 +288,5 @@ def _finished(upload: Upload, ready: _Ready) -> Upload:
         digests=dict(ready.digests),
         expires_at=None,
         verdict=ready.file.verdict,
+        kept_until=ready.file.kept_until,
     )

@@ -10,8 +10,10 @@ from fastapi import Depends, params
 from fastapi.dependencies.utils import get_parameterless_sub_dependant
 from starlette.requests import Request
 
+from afterwards._domain.environment import PREFIX
 from afterwards._domain.limits import MAX_FILES, Limits, Mismatch, Quota, is_pattern
 from afterwards._domain.sizes import parse_size
+from afterwards.errors import SettingRefused
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,7 +59,7 @@ class Uploads:
             file is clean, False or a text that says what was found when it is not, None when it cannot tell yet.
 
     Raises:
-        ValueError: A value means nothing; the message names it.
+        ValueError: A value means nothing; the message names it. SettingRefused: one of the environment's.
     """
 
     max_file: int | str | None = _UNSET
@@ -78,14 +80,19 @@ class Uploads:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            given = getattr(self, field.name)
+            given, text, variable = getattr(self, field.name), "", f"{PREFIX}{field.name.upper()}"
             said = f"Uploads({field.name}={given!r})"
             if given is _UNSET:
-                variable = f"AFTERWARDS_{field.name.upper()}"
                 text = os.environ.get(variable, "").strip()
                 given = _from_text(field.name, text) if text else _DEFAULTS.get(field.name)
-                said = f"the environment's {variable}={text!r}"
-            object.__setattr__(self, field.name, _checked(field.name, given, said))
+            try:
+                checked = _checked(field.name, given, said)
+            except ValueError as error:
+                if text:
+                    problem = str(error).removeprefix(f"{said}: ")
+                    raise SettingRefused(variable=variable, value=text, problem=problem) from None
+                raise
+            object.__setattr__(self, field.name, checked)
 
     @property
     def limits(self) -> Limits:
@@ -108,6 +115,19 @@ class Uploads:
         """Bytes that uploads leave free; None: see `default_reserve`."""
         found: Any = self.reserve
         return found  # type: ignore[no-any-return]  # __post_init__ has made it a number
+
+    def __str__(self) -> str:
+        """Name every limit that is in force, for people."""
+        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        numbers = [
+            f"{name} {value:,}" for name, value in said.items() if name in _SIZES | _COUNTS and value is not None
+        ]
+        types = [
+            f"{name} {', '.join(said[name]) or 'nothing'}"
+            for name in sorted(_TYPES)
+            if said[name] != _DEFAULTS.get(name)
+        ]
+        return ", ".join([*numbers, *types, *(["mismatch refuse"] if said["mismatch"] == "refuse" else [])])
 
     @property
     def says_something(self) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import atexit
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
+from afterwards._domain.environment import misspelt
 from afterwards._domain.files import Verdict
 from afterwards._domain.options import CallOptions
 from afterwards._domain.tasks import FINAL, TaskRow, TaskState
@@ -24,7 +26,8 @@ from afterwards._engine.files import File
 from afterwards._engine.intake import Draft, Intake, Pending, Plan
 from afterwards._engine.scanning import Scanning, check_verdict
 from afterwards._engine.unsaved import Unsaved, UnsavedTask
-from afterwards._files.directory import load_key, open_directory
+from afterwards._files.directory import load_key
+from afterwards._files.entering import entering
 from afterwards._files.pending import PendingFile
 from afterwards._files.staging import Staging
 from afterwards._files.stored import StoredFile
@@ -97,33 +100,42 @@ class System:
         """
         with self._lock:
             if self._engine is None:
-                self.root = open_directory(self.data)
-                self.key = key = load_key(self.root)
-                store = SqliteStore(self.root / "afterwards.db")
-                engine = Engine(
-                    root=self.root,
-                    store=store,
-                    key=key,
-                    settings=self.settings,
-                    reopen=self._reopen,
-                    prefix=self.prefix,
-                )
-                self.store = store
+                engine = self._enter()
                 self.staging = Staging(self.root, engine.worker)
                 self.intake = Intake(engine)
-                self.keys = Keys(engine, key, self.hidden_folder)
+                self.keys = Keys(engine, self.key, self.hidden_folder)
                 self.storing = Storing(self.root, self.intake)
                 self.unsaved = Unsaved(engine.clock)
                 self.admitting.start(self)
                 if (scan := self.admitting.settings.scan) is not None:
                     self.scanning = Scanning(engine, self.intake, scan, self._open_stored)
                 engine.start(loop)
+                self._tell_settings()
                 self._engine = engine
                 self._stopped = False
                 atexit.register(self.stop)
             elif loop is not None:
                 self._engine.adopt_loop(loop)
             return self._engine
+
+    def _enter(self) -> Engine:
+        with entering(self.data) as self.root:
+            self.key = load_key(self.root)
+            self.store = SqliteStore(self.root / "afterwards.db")
+            return Engine(  # which holds a lock of its own from here on
+                root=self.root,
+                store=self.store,
+                key=self.key,
+                settings=self.settings,
+                reopen=self._reopen,
+                prefix=self.prefix,
+            )
+
+    def _tell_settings(self) -> None:
+        log.info("kept after their end: %s; limits of uploads: %s", self.settings.keep, self.admitting.settings)
+        for name, nearest in misspelt(os.environ):
+            said = "" if nearest is None else f" Is {nearest} meant?"
+            log.warning("the environment's %s is not known to Afterwards and changes nothing.%s", name, said)
 
     def stop(self) -> None:
         """Drain and close; see `Engine.stop`. Blocks."""

@@ -48,7 +48,7 @@ class UploadDocument(msgspec.Struct, frozen=True, kw_only=True):
     offset: int  # so many bytes are on stable storage
     complete: bool
     created_at: datetime
-    expires_at: datetime | None  # None: with its file
+    expires_at: datetime | None  # None: with the last task that has its file
     links: dict[str, str]
     file: FileLink | None  # once it is finished
 
@@ -73,7 +73,7 @@ def document(upload: Upload, base: str) -> bytes:
             offset=upload.offset,
             complete=upload.is_complete,
             created_at=_time(upload.created_at),
-            expires_at=None if upload.expires_at is None else _time(upload.expires_at),
+            expires_at=None if upload.until is None else _time(upload.until),
             links={"self": f"{base}/uploads/{upload.id}"} | ({"file": file.href} if file else {}),
             file=file,
         )
@@ -107,8 +107,8 @@ def state(upload: Upload, *, limit: str, old: bool = False) -> dict[str, str]:
         found["Upload-Metadata"] = upload.metadata
     if upload.concat is not None:
         found["Upload-Concat"] = upload.concat
-    if upload.expires_at is not None:
-        found["Upload-Expires"] = format_datetime(_time(upload.expires_at), usegmt=True)
+    if upload.until is not None:
+        found["Upload-Expires"] = format_datetime(_time(upload.until), usegmt=True)
     return found
 
 

@@ -245,7 +245,7 @@ class UploadRoutes:
 
     def _limit(self, upload: Upload) -> str:
         max_size = self._system.upload_door.max_size
-        return answers.limits(max_size, expires_at=upload.expires_at, now=self._system.engine.clock.now())
+        return answers.limits(max_size, expires_at=upload.until, now=self._system.engine.clock.now())
 
     def _state(self, upload: Upload, interop: int | None) -> dict[str, str]:
         old = interop is not None and interop <= headers.OLD_NAME_INTEROP

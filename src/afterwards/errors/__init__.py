@@ -36,6 +36,7 @@ from afterwards.errors.program import (
     AdminOnly,
     ProgramRefused,
     RoutesTooEarly,
+    SettingRefused,
     UnsupportedVersion,
 )
 from afterwards.errors.receiving import (
@@ -129,6 +130,7 @@ __all__ = [
     "QuotaExceeded",
     "RangeRefused",
     "RoutesTooEarly",
+    "SettingRefused",
     "Stopped",
     "StorageFull",
     "StorageUnsure",
@@ -197,6 +199,7 @@ HTTP_STATUS: dict[str, int] = {
     "idempotency_key_lost": 409,
     "routes_too_early": 500,
     "program_refused": 500,
+    "setting_refused": 500,
     "backup_refused": 500,
     "unknown_task": 404,
     "task_failed": 409,

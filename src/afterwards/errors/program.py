@@ -34,6 +34,15 @@ class ProgramRefused(Error):
         super().__init__(f"{program} cannot be served: {reason}. {remedy}")
 
 
+class SettingRefused(Error, ValueError):
+    """A variable of the environment has a value that means nothing, so the program does not start."""
+
+    code = "setting_refused"
+
+    def __init__(self, *, variable: str, value: str, problem: str) -> None:
+        super().__init__(f"the environment's {variable}={value!r}: {problem}. Change it, or unset it.")
+
+
 class AdminOnly(Error):
     """Only an admin may ask this, and the request does not show that it comes from one."""
 

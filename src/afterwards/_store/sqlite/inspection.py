@@ -15,6 +15,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from afterwards._domain.amounts import counted
 from afterwards._domain.documents import ProgressDocument
 from afterwards._domain.findings import Finding, Level, Repair
 from afterwards._domain.ids import is_id
@@ -135,7 +136,7 @@ class Inspection:
             yield Finding(
                 code="wrong_key",
                 subject="key",
-                problem=f"it signed none of the {self.tasks:,} tasks: it is the key of another data directory",
+                problem=f"it signed none of the {counted(self.tasks, 'task')}: it is the key of another data directory",
                 remedy="Put the right key back from a backup.",
             )
         else:
@@ -176,7 +177,7 @@ class Inspection:
                     Finding(
                         code="wrong_uses",
                         subject=subject,
-                        problem=f"its row says that {uses} tasks have it, and {links} do",
+                        problem=f"its row counts {counted(uses, 'task')} that have it, and there are {links:,}",
                         remedy="`afterwards doctor --repair` counts anew."
                         + (" Until then it may be deleted while a task needs it." if uses < links else ""),
                         repair=Repair.USES,

@@ -1,6 +1,7 @@
 """The reading half of the SQLite store: each call is one short read transaction."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ from afterwards._store.contract import Filter
 from afterwards._store.sqlite.packing import unpack
 from afterwards._store.sqlite.pool import Pool
 from afterwards._store.sqlite.uploads import upload_of
-from afterwards._store.upkeep import Purge
+from afterwards._store.upkeep import Purge, Purgeable
 
 _files = msgspec.json.Decoder(list[FileRow])
 _headers = msgspec.json.Decoder(list[tuple[str, str]])
@@ -159,16 +160,21 @@ class Reads:
         """Return which of these files have a row, or belong to an upload that is open."""
         return {id for (id,) in self._rows("known_files", ids=msgspec.json.encode(list(ids)).decode())}
 
-    def purgeable(self, wanted: Purge) -> tuple[int, int, int]:
-        """Return how many tasks and files a purge would delete now, and the bytes of those files."""
-        [(tasks, files, size)] = self._rows(
+    def purgeable(self, wanted: Purge) -> Purgeable:
+        """Return what a purge would delete now."""
+        [row] = self._rows(
             "count_purgeable",
             tasks=wanted.tasks,
             before=wanted.before,
             state=wanted.state,
             kinds=msgspec.json.encode(wanted.kinds).decode(),
+            uploads=FileKind.UPLOAD in wanted.kinds,
         )
-        return tasks, files, size
+        return Purgeable(**dict(zip((field.name for field in fields(Purgeable)), row, strict=True)))
+
+    def stale_uploads(self, before: int) -> list[str]:
+        """Return the open uploads to which nothing has come since a time."""
+        return [id for (id,) in self._rows("stale_uploads", before=before)]
 
     def upload(self, id: str) -> Upload | None:
         """Return an upload."""

@@ -2,7 +2,8 @@
 
 The copy is made page by page inside one read transaction, so that it never begins anew, however busy the writers are.
 It is one file without a log beside it, which can be copied, compared and read from a disk that cannot be written.
-Uploads that are still arriving have ended in it, because their bytes go on changing and are not copied.
+Uploads that are still arriving have ended in it, because their bytes go on changing and are not copied. It knows no
+process: those that work on the original will never work on it.
 """
 
 import os
@@ -23,6 +24,7 @@ from afterwards.errors import StorageFull, StorageUnsure, StoreBusy, StoreRefuse
 
 PAGES = 1_000  # in one step: 4 MiB
 ROWS = 1_000
+FULL_ROWS = 100  # with the bytes of files in them
 
 
 def make_snapshot(source: Path, target: Path, advance: Callable[[float], None]) -> None:
@@ -51,6 +53,8 @@ def make_snapshot(source: Path, target: Path, advance: Callable[[float], None]) 
                     advance(1 - pages.remaining / max(1, pages.page_count))
             live.execute("ROLLBACK")  # before the rest: a long read would keep the log from being reset
             copy.pragma("journal_mode", "delete")
+            copy.pragma("foreign_keys", True)
+            copy.execute(QUERIES["forget_workers"])
             now = time.time_ns() // 1000
             _bring_in(copy, source.parent)
             copy.execute(QUERIES["leave_uploads"], {"now": now, "until": now + REMEMBERED})
@@ -106,6 +110,18 @@ class Snapshot:
             yield from ((id, size, digest) for _, id, size, digest in rows)
             after = rows[-1][0]
 
+    def small_files(self) -> Iterator[tuple[str, str, bytes]]:
+        """Yield id, digest and bytes of each file whose bytes are in the database."""
+        after = -(2**63)
+        while rows := self._rows("inside_files", after=after, limit=FULL_ROWS):
+            yield from ((id, digest, content) for _, id, digest, content in rows)
+            after = rows[-1][0]
+
+    def content(self, id: str) -> bytes | None:
+        """Return the bytes of a file, if they are in the database."""
+        rows = self._rows("inside_file", id=id)
+        return rows[0][0] if rows else None
+
     def _rows(self, query: str, **values: Any) -> list[Any]:
         return self._connection.execute(QUERIES[query], values).fetchall()
 
@@ -122,6 +138,17 @@ def reading_snapshot(path: Path) -> Iterator[Snapshot]:
     with _reading(path), _opened(lambda: database.open(readonly=True)) as connection:
         check_owner(connection, database)
         yield Snapshot(connection)
+
+
+def put_back(path: Path, contents: dict[str, bytes]) -> None:
+    """Put the bytes of small files, by their ids, back into a copy that nobody has open.
+
+    Raises:
+        StorageFull: There is no room for it.
+    """
+    with _writing(path), _opened(lambda: apsw.Connection(str(path))) as copy, copy:
+        for id, content in contents.items():
+            copy.execute(QUERIES["mend_file"], {"id": id, "content": content})
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def _check_growth(
 
 def _insert(connection: apsw.Connection, upload: Upload) -> None:
     row = msgspec.structs.asdict(upload)
-    del row["writer"], row["verdict"]
+    del row["writer"], row["verdict"], row["kept_until"]
     connection.execute(QUERIES["insert_upload"], row | {"digests": msgspec.json.encode(upload.digests).decode()})
 
 
