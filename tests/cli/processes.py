@@ -181,6 +181,7 @@ def command(
     return subprocess.run(
         [sys.executable, "-m", "afterwards", *arguments],
         cwd=folder,
+        stdin=subprocess.DEVNULL,
         env=environment(said) | ({} if columns is None else {"COLUMNS": str(columns)}),
         capture_output=True,
         text=True,

@@ -9,7 +9,7 @@ import pytest
 
 from afterwards._store.contract import Accept, ThreadReply
 from afterwards._store.sqlite import commands
-from afterwards.errors import Stopped
+from afterwards.errors import CommandRefused, Stopped
 from contract.hand import Hand, new_task
 
 
@@ -77,7 +77,7 @@ def test_a_fault_in_one_command_does_not_end_the_writer(store, hand, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setitem(commands._ALONE, commands.contract.RunAgain, fault)
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(CommandRefused, match="ZeroDivisionError: a fault of ours"):
             hand.run_again("x")
 
     [id] = hand.add(new_task())
