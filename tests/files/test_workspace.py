@@ -20,7 +20,7 @@ from afterwards._files.cloning import clone
 from afterwards._files.outputs import Memory, OutputFile
 from afterwards._files.removal import remove_folder, sweep_work
 from afterwards._files.staging import INLINE_BYTES, Staging
-from afterwards._files.workspace import Workshop, Workspace, label
+from afterwards._files.workspace import Workshop, Workspace
 from afterwards.errors import AttemptEnded, UnusableArtifact
 
 # -- removal
@@ -204,13 +204,6 @@ def test_a_closed_output_holds_no_descriptor_and_can_be_read(staging: Staging):
     with pytest.raises(ValueError, match="is closed"):
         made.write(b"more")
     made.drop()
-
-
-def test_a_name_is_a_label_of_bounded_length():
-    assert label("../../etc/passwd") == "../../etc/passwd"
-    assert label("a\0b") == "a�b"
-    assert label("\udc80.png") == "?.png"
-    assert label("x" * 70_000 + ".png") == "x" * 251 + ".png"
 
 
 def test_a_workspace_that_has_ended_makes_nothing_more(tmp_path: Path):

@@ -1,11 +1,13 @@
 """Files that tasks make and take, as applications and their clients see them."""
 
+import io
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import UploadFile
+from fastapi import Form, UploadFile
 from fastapi.testclient import TestClient
+from starlette.datastructures import Headers
 
 from afterwards import BackgroundTasks, File
 from afterwards._domain.files import Verdict
@@ -148,6 +150,30 @@ def test_an_upload_reaches_a_task_that_wants_a_file(ours: Site, size: int):
             ["File", "b.txt", size, "text/x-b", size],
         ]
         assert task_of(client, other)["result"] == ["UploadFile"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_name_that_is_no_text_reaches_a_task_as_far_as_it_is(ours: Site, size: int):
+    """A program's own upload can have a name with lone surrogates, as `os.listdir` gives them; no row can."""
+
+    @ours.app.post("/own", status_code=202)
+    async def own(tasks: BackgroundTasks) -> str:
+        file = UploadFile(io.BytesIO(b"a" * size), filename="\udcff\0.txt", headers=Headers({"x": "ü"}))
+        return tasks.add_task(making.by_file, file, [file]).id
+
+    @ours.app.post("/upload", status_code=202)
+    async def upload(file: UploadFile, note: Annotated[str, Form()], tasks: BackgroundTasks) -> str:
+        return tasks.add_task(making.named, file, note).id
+
+    head = b'--x\r\nContent-Disposition: form-data; name="'
+    body = head + b'file"; filename="+2AA-"\r\n\r\n' + b"a" * size + b"\r\n"
+    body += head + b'note"\r\n\r\n+2AA-\r\n--x--\r\n'
+    with ours.client() as client:
+        assert task_of(client, client.post("/own").json())["result"][0][1] == "?�.txt"
+        kind = {"content-type": "multipart/form-data; boundary=x; charset=utf-7"}
+        answer = client.post("/upload", content=body, headers=kind)
+        assert answer.status_code == 202, answer.text
+        assert task_of(client, answer.json())["result"] == ["+2AA-", "+2AA-"]
 
 
 def test_an_upload_that_is_returned_is_the_stored_file(ours: Site):

@@ -58,3 +58,7 @@ async def by_path(file: File) -> int:
 
 def upload_returned(file: UploadFile) -> UploadFile:
     return file
+
+
+def named(file: UploadFile, note: str) -> list[Any]:
+    return [file.filename, note]

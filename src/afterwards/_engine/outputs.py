@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import BinaryIO
 
+from afterwards._domain.labels import label
 from afterwards._engine.context import running
 from afterwards._engine.files import File, workspace
 from afterwards._files.outputs import Memory, OutputFile
 from afterwards._files.staging import Staging
-from afterwards._files.workspace import Workspace, label
+from afterwards._files.workspace import LONGEST_NAME, Workspace
 
 
 class Output(OutputFile):
@@ -75,7 +76,7 @@ def output(name: str, *, content_type: str | None = None) -> Output:
     place = workspace()
 
     def make(staging: Staging, memory: Memory) -> Output:
-        return Output(staging, memory, label(name), content_type, place.prefix)
+        return Output(staging, memory, label(name, LONGEST_NAME), content_type, place.prefix)
 
     return place.write(make, keep=running.get() is not None)
 

@@ -24,6 +24,7 @@ import msgspec
 from afterwards._domain.artifacts import MOST
 from afterwards._domain.files import FileKind, FileValue
 from afterwards._domain.ids import new_id, random_bytes
+from afterwards._domain.labels import label
 from afterwards._files.cloning import clone
 from afterwards._files.disk import DISK, FULL
 from afterwards._files.outputs import Memory, OutputFile
@@ -313,7 +314,7 @@ def _honest(number: int, root: Path) -> Iterator[None]:
 
 def _pending(source: Source, name: str, content_type: str | None) -> PendingFile:
     headers = () if content_type is None else (("content-type", content_type),)
-    return PendingFile(source, name=label(name), content_type=content_type, headers=headers)
+    return PendingFile(source, name=label(name, LONGEST_NAME), content_type=content_type, headers=headers)
 
 
 def _as_artifact(file: StoredFile) -> StoredFile:
@@ -326,11 +327,6 @@ def _forget_names(source: Source) -> None:
     staged = source if isinstance(source, StagedFile) else source.staged if isinstance(source, _COPIES) else None
     if staged is not None:
         staged.promoted = False
-
-
-def label(name: str) -> str:
-    """A name as it is kept: as it is given, but for what text cannot have; the end of one that is too long."""
-    return name.encode("utf-8", "replace").decode().replace("\0", "�")[-LONGEST_NAME:]
 
 
 def _looks(found: os.stat_result) -> tuple[int, ...]:

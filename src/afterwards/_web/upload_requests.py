@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from afterwards._domain import upload_headers as headers
 from afterwards._domain.keys import fingerprint
+from afterwards._domain.labels import label
 from afterwards._web.appending import Check, declared_length
 from afterwards.errors.uploads import BadUploadHeader, WrongLength, WrongMediaType, WrongProtocolVersion
 
@@ -238,7 +239,7 @@ def _label(told: dict[str, str]) -> tuple[str | None, str | None]:
     """Return the name and the media type of a file, by the keys that clients use for them."""
     name = told.get("filename") or told.get("name")
     kind = headers.media_type(told.get("filetype") or told.get("type"))
-    return None if name is None else headers.label(name), kind
+    return None if name is None else label(name, headers.LONGEST_NAME), kind
 
 
 def _media_type(request: Request) -> str | None:
