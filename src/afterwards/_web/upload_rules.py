@@ -27,6 +27,7 @@ from afterwards._domain.uploads import Upload
 from afterwards._engine.ledger import Holding, Ledger
 from afterwards._web.access import VARIABLE, Access, Credentials, is_local
 from afterwards._web.admission import DISK_LOOK, Admission, clear_owner, shown
+from afterwards._web.early import without_body
 from afterwards._web.settings import Uploads
 from afterwards.errors import StorageFull, UploadTooLarge
 from afterwards.errors.uploads import UploadsElsewhere
@@ -224,7 +225,7 @@ def creation_guards(settings: Uploads, access: Access) -> list[Any]:
             request.scope[_OWNER] = clear_owner(owner, f"{request.method} {request.url.path}")
 
         guards.append(Depends(name))
-    return guards
+    return without_body(guards)
 
 
 def _creation_guard(allow: Any, access: Access) -> Any:

@@ -33,6 +33,7 @@ from afterwards.errors.keys import (
 from afterwards.errors.program import (
     AdminElsewhere,
     AdminOnly,
+    BodyTooEarly,
     ProgramRefused,
     RoutesTooEarly,
     UnsupportedVersion,
@@ -97,6 +98,7 @@ __all__ = [
     "AttemptEnded",
     "BackupRefused",
     "BadUploadHeader",
+    "BodyTooEarly",
     "BodyTooLarge",
     "BodyTooSlow",
     "BrokenRule",
@@ -189,6 +191,7 @@ HTTP_STATUS: dict[str, int] = {
     "idempotency_key_lost": 409,
     "routes_too_early": 500,
     "program_refused": 500,
+    "body_too_early": 500,
     "backup_refused": 500,
     "unknown_task": 404,
     "task_failed": 409,

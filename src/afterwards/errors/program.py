@@ -25,6 +25,19 @@ class RoutesTooEarly(Error):
         )
 
 
+class BodyTooEarly(Error):
+    """A dependency that runs before the body of a request asks for the body."""
+
+    code = "body_too_early"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a dependency that Uploads(...) or @uploads(...) names in `before`, `owner` or `allow` asks for the body "
+            "of a request, but it runs before the body is read. Take headers, cookies, query or path parameters there, "
+            "and look at the form in a dependency of the endpoint."
+        )
+
+
 class ProgramRefused(Error):
     """What the command line names cannot be served."""
 
