@@ -12,7 +12,8 @@ from afterwards._domain.ids import new_id
 from afterwards._files.disk import Disk
 from afterwards._files.pending import Copied, PendingFile, Source
 from afterwards._files.promotion import demote, promote
-from afterwards._files.spool import Memory, Spool
+from afterwards._files.spool import Spool
+from afterwards._files.spooled import Memory
 from afterwards._files.staging import INLINE_BYTES, Staging
 from afterwards.errors import DamagedFile, MissingFile, StorageFull, StorageUnsure
 

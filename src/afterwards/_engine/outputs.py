@@ -6,7 +6,8 @@ from typing import BinaryIO
 from afterwards._domain.labels import label
 from afterwards._engine.context import running
 from afterwards._engine.files import File, workspace
-from afterwards._files.outputs import Memory, OutputFile
+from afterwards._files.outputs import OutputFile
+from afterwards._files.spooled import Memory
 from afterwards._files.staging import Staging
 from afterwards._files.workspace import LONGEST_NAME, Workspace
 

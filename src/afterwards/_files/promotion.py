@@ -68,9 +68,9 @@ def _make_durable(staged: list[StagedFile], root: Path, disk: Disk) -> None:
         file.unsure = True
     if len(staged) > 1:  # let the disk work on all of them while we wait for the first
         for file in staged:
-            start_writing_back(file.fileno(), 0, 0)
+            start_writing_back(file.descriptor, 0, 0)
     for file in staged:
-        disk.sync_file(file.fileno())
+        disk.sync_file(file.descriptor)
     targets = [path_of(file.id, root) for file in staged]
     with new_folders(targets, root, disk) as folders:
         for file, target in zip(staged, targets, strict=True):
@@ -113,4 +113,4 @@ def _record(file: PendingFile, content: bytes | StagedFile) -> StoredFile:
 
 
 def _start(content: bytes | StagedFile) -> bytes:
-    return content[:START] if isinstance(content, bytes) else os.pread(content.fileno(), START, 0)
+    return content[:START] if isinstance(content, bytes) else os.pread(content.descriptor, START, 0)

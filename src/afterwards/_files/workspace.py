@@ -27,10 +27,11 @@ from afterwards._domain.ids import new_id, random_bytes
 from afterwards._domain.labels import label
 from afterwards._files.cloning import clone
 from afterwards._files.disk import DISK, FULL
-from afterwards._files.outputs import Memory, OutputFile
+from afterwards._files.outputs import OutputFile
 from afterwards._files.pending import Copied, PendingFile, Source
 from afterwards._files.promotion import demote, promote
 from afterwards._files.removal import remove_folder
+from afterwards._files.spooled import Memory
 from afterwards._files.staging import INLINE_BYTES, StagedFile, Staging
 from afterwards._files.stored import StoredFile
 from afterwards.errors import AttemptEnded, StorageFull, StorageUnsure, TooManyArtifacts, UnusableArtifact
