@@ -244,6 +244,18 @@ def test_two_tasks_hold_a_file_until_both_let_go(staging: Staging):
     assert stored.load(staging.root) == bytes(300_000)
 
 
+def test_a_file_is_let_go_when_the_last_task_lets_go(staging: Staging):
+    """Also while somebody still has it, as the form of a request that is not over does."""
+    file = received(staging, bytes(300_000))
+    file.hold()
+    file.source.close()  # type: ignore[attr-defined]
+
+    file.release()
+    file.release()
+
+    assert files(staging.root) == []
+
+
 def test_a_stored_file_that_is_gone_is_told(staging: Staging):
     (stored,) = promote([received(staging, bytes(300_000))], staging.root)
     stored.path(staging.root).unlink()

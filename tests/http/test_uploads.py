@@ -1,4 +1,4 @@
-"""Uploads over a real server: received once, handed on without a copy, reopened equal, and gone when refused."""
+"""Uploads over a real server: received once, handed on without a copy, opened again equal, and gone when refused."""
 
 import asyncio
 import io
@@ -174,7 +174,7 @@ def test_the_task_gets_the_upload_as_it_came(site: Site, size: int):
         assert client.post("/", files={"file": part}).status_code == 200
 
     (original,), (stored,) = seen, site.stored
-    task = uploads.reopen(stored, site.root)
+    task = uploads.as_upload(stored, stored.open(site.root))
     assert type(task) is type(original)
     assert (task.filename, task.size, task.content_type) == (original.filename, size, "image/png")
     assert task.headers.raw == original.headers.raw
@@ -571,7 +571,7 @@ async def test_a_reopened_upload_is_whole_and_read_only(staging: Staging, size: 
     assert kept is not None
     (stored,) = promote([kept], staging.root)
 
-    upload = uploads.reopen(stored, staging.root)
+    upload = uploads.as_upload(stored, stored.open(staging.root))
 
     assert (upload.filename, upload.size, upload.content_type) == (None, size, None)
     assert await upload.read(4) == b"xxxx"

@@ -44,6 +44,10 @@ async def by_file(file: File, rest: list[File] | None = None) -> list[Any]:
     ]
 
 
+async def by_upload_async(file: UploadFile) -> int:
+    return len(await file.read())
+
+
 def by_anything(file: Any) -> list[Any]:
     return [type(file).__name__]
 

@@ -149,8 +149,9 @@ class PendingFile:
 
     def hold(self) -> None:
         """Keep the bytes for one more task."""
+        if self._holds == 0:
+            self.source.hold()
         self._holds += 1
-        self.source.hold()
 
     def release(self) -> None:
         """Say that one task needs them no longer, because it is stored or was refused."""

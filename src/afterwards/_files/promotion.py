@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from afterwards._files.comparison import know
 from afterwards._files.disk import DISK, Disk, honest_errors, start_writing_back
 from afterwards._files.pending import PendingFile
 from afterwards._files.sniffing import START, sniff
@@ -44,6 +45,7 @@ def promote(pending: Sequence[PendingFile], root: Path, *, disk: Disk = DISK) ->
             _make_durable(staged, root, disk)
     for file, content in settled:
         file.staged = content if isinstance(content, StagedFile) else None
+        know(file.id, None if file.staged is None else file.staged.descriptor)
         file.stored = _record(file, content)
     return [file.stored for file in files if file.stored is not None]
 

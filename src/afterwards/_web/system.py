@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 from starlette.datastructures import UploadFile
@@ -24,6 +24,7 @@ from afterwards._engine.files import File
 from afterwards._engine.intake import Draft, Intake, Pending, Plan
 from afterwards._engine.scanning import Scanning, check_verdict
 from afterwards._engine.unsaved import Unsaved, UnsavedTask
+from afterwards._files.comparison import open_compared
 from afterwards._files.directory import load_key, open_directory
 from afterwards._files.pending import PendingFile
 from afterwards._files.staging import Staging
@@ -42,7 +43,7 @@ from afterwards._web.storing import Storing, release
 from afterwards._web.tasks import Handle
 from afterwards._web.upload_rules import UploadDoor
 from afterwards._web.uploading import Uploading
-from afterwards._web.uploads import keep, reopen
+from afterwards._web.uploads import as_upload, keep
 from afterwards.errors import MissingFile, Stopped, UnknownTask
 
 log = logging.getLogger("afterwards")
@@ -336,7 +337,7 @@ class System:
 
     def _reopen(self, id: str) -> Any:
         if (recent := self.storing.recent.pop(id)) is not None:
-            return _as_stored(recent, self.root)
+            return _as_stored(recent, recent.open(self.root))
         row = self.store.file(id)
         if row is None:
             raise MissingFile(id=id, name=None, path="row for it")
@@ -345,10 +346,11 @@ class System:
         return self._open_stored(row)
 
     def _open_stored(self, row: Stored) -> UploadFile:
-        return _as_stored(msgspec.convert(row, StoredFile, from_attributes=True), self.root)
+        stored = msgspec.convert(row, StoredFile, from_attributes=True)
+        return _as_stored(stored, open_compared(stored, self.root))
 
 
-def _as_stored(file: StoredFile, root: Path) -> UploadFile:
-    upload = reopen(file, root)
-    setattr(upload, STORED_AS, file.id)
+def _as_stored(stored: StoredFile, file: BinaryIO) -> UploadFile:
+    upload = as_upload(stored, file)
+    setattr(upload, STORED_AS, stored.id)
     return upload
