@@ -34,13 +34,14 @@ from afterwards._web.applications import OURS, asks_for_ours, mounted, refuse_ea
 from afterwards._web.artifacts import answer_missing_files
 from afterwards._web.files import Policy, add_file_routes
 from afterwards._web.injection import Handler, Route
+from afterwards._web.parts import warn_of_idle_rules
 from afterwards._web.routes import add_routes
 from afterwards._web.routing import Routing
 from afterwards._web.settings import Uploads
 from afterwards._web.system import System
 from afterwards._web.tasks import BackgroundTasks, Handle
 from afterwards._web.upload_routes import add_upload_routes
-from afterwards.errors import Error
+from afterwards.errors import Error, SecondAfterwards
 
 P = ParamSpec("P")
 
@@ -100,6 +101,7 @@ class Afterwards:
         Raises:
             ValueError: A value is out of its range.
             RoutesTooEarly: The application has routes that were made before this package was imported.
+            SecondAfterwards: The application has one already.
         """
         _check(prefix=prefix, concurrency=concurrency, threads=threads, drain=drain, keep=keep, files=files)
         settings = Settings(
@@ -140,6 +142,9 @@ class Afterwards:
             add_upload_routes(app, self._system, self._access, docs=self._docs)
 
     def _bind(self, app: FastAPI) -> None:
+        other: Afterwards | None = getattr(app, OURS, None)
+        if other is not None and other is not self:
+            raise SecondAfterwards(app=app.title, data=other.data)
         refuse_early_routes(app)
         self._apps.add(app)
         setattr(app, OURS, self)  # looked at in every request: an attribute is the quickest place
@@ -302,6 +307,7 @@ class _Opener:
         """Answer a request: ours when its app is, or when its route asks for our class."""
         afterwards = self._of(request.scope["app"], route)
         if afterwards is None:
+            warn_of_idle_rules(route)
             return await handler(request)
         return await afterwards._system.request(request, handler, route)
 

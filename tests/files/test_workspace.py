@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -203,6 +204,22 @@ def test_what_a_library_writes_through_the_descriptor_is_in_the_digest(staging: 
 
     assert made.about() == (size, digest_of(b"head" + bytes(size - 4)))
     made.drop()
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("", None), (Path("a/b.txt"), None), (None, None), ("a", "text/\ud800"), ("a", "text"), ("a", "a/b\r\nX: y")],
+)
+def test_what_is_no_name_and_no_type_is_said_at_once(name: Any, given: str | None):
+    with pytest.raises(ValueError, match=r"output\(.*is wanted here"):
+        output(name, content_type=given)
+
+
+def test_a_file_of_ours_is_no_form_field():
+    """Two classes of one name: whoever takes the wrong one must not have to guess."""
+    for wrong in (lambda: File(), lambda: File("x")):  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="`from fastapi import File`"):
+            wrong()
 
 
 def test_a_text_is_not_bytes(staging: Staging):

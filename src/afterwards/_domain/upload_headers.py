@@ -35,7 +35,6 @@ MOST_PARTS = 1_000  # uploads that one can be made of
 
 _NUMBER = re.compile("[0-9]{1,15}")  # of structured fields; and a petabyte is enough for tus
 _KEY = re.compile(r"[!-+\--~]+")  # visible ASCII without a comma
-_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:[ \t]*;[ -~]*)?", re.ASCII)
 _EXTENDED_NAME = re.compile(r"""filename\*\s*=\s*(utf-8|iso-8859-1)'[^']*'([^;\s"]+)""", re.IGNORECASE)
 _DIGEST = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):(?:;[ -~]*)?")
 
@@ -161,9 +160,3 @@ def file_name(disposition: str | None) -> str | None:
     message["content-disposition"] = disposition
     found = message.get_filename()
     return None if found is None else label(found, LONGEST_NAME)
-
-
-def media_type(text: str | None) -> str | None:
-    """Return a media type if it is one: it becomes a header again."""
-    text = (text or "").strip()
-    return text if len(text) <= 255 and _MEDIA_TYPE.fullmatch(text) else None

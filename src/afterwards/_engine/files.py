@@ -14,12 +14,12 @@ from pydantic_core import SchemaSerializer, core_schema
 from afterwards._domain.files import FileValue, Verdict
 from afterwards._domain.ids import is_id
 from afterwards._engine.context import running
-from afterwards._engine.outside import outside
+from afterwards._engine.outside import is_serving, outside
 from afterwards._files.comparison import open_compared
 from afterwards._files.stored import StoredFile
 from afterwards._files.workspace import Workspace
 from afterwards._store.contract import Store, Stored
-from afterwards.errors import AttemptEnded, FileHeld, FileInfected, UnknownFile
+from afterwards.errors import AttemptEnded, FileHeld, FileInfected, NoAttempt, UnknownFile
 
 
 class Source(Protocol):
@@ -38,6 +38,12 @@ class Source(Protocol):
         ...
 
 
+NOT_A_FIELD = (
+    "afterwards.File is a stored file, which add_task takes and results give; programs make none. What describes a "
+    "field of a form is FastAPI's: `from fastapi import File`."
+)
+
+
 class File(FileValue):
     """A stored file: `id`, `name`, `size` in bytes, `content_type`, `type` and `digest`, and its bytes when asked for.
 
@@ -51,9 +57,11 @@ class File(FileValue):
         core_schema.any_schema(serialization=core_schema.plain_serializer_function_ser_schema(dict))
     )
 
-    def __init__(self, source: Source, **about: Any) -> None:
+    def __init__(self, source: Source | None = None, **about: Any) -> None:
+        if not hasattr(source, "lend"):
+            raise TypeError(NOT_A_FIELD)
         super().__init__(**about)
-        self._source = source
+        self._source: Source = source  # type: ignore[assignment]  # not None: just looked at
 
     @property
     def is_draft(self) -> bool:
@@ -205,10 +213,16 @@ class Shelf:
         return row
 
 
-def workspace() -> Workspace:
-    """Return where the current attempt works; outside of a task, a temporary place."""
+def workspace(maker: str | None = None) -> Workspace:
+    """Return where the current attempt works; outside of a task, a temporary place.
+
+    Args:
+        maker: The function that makes a file to be kept, for which there is no such place while tasks run.
+    """
     found = running.get()
     if found is None:
+        if maker is not None and is_serving():
+            raise NoAttempt(what=maker)
         return outside()
     if (made := found.work()) is None:
         raise AttemptEnded(what="a place for files")

@@ -237,7 +237,10 @@ class Workspace:
     def _open(self, path: Path, id: str) -> PendingFile:
         """Take a returned path over, without following a link anywhere below the work folder."""
         parts = self._parts(path)
-        folder = os.open(self._folder / "work", _FOLDER)
+        try:
+            folder = os.open(self._folder / "work", _FOLDER)
+        except OSError as error:  # the task put something else there
+            raise UnusableArtifact(path=path, problem=_why(error)) from None
         try:
             try:
                 for part in parts[:-1]:
@@ -290,6 +293,9 @@ class Workspace:
         """The names that lead from the work folder to a path below it."""
         if self._is_made:
             work = self._folder / "work"
+            if path == work:
+                problem = "it is the work folder itself: put its files into an archive, or return their paths"
+                raise UnusableArtifact(path=path, problem=problem)
             for folder in (work, Path(os.path.realpath(work))):
                 if path.is_relative_to(folder) and path != folder:
                     return path.relative_to(folder).parts

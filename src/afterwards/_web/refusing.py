@@ -22,6 +22,7 @@ from afterwards.errors import (
     HTTP_STATUS,
     BodyTooLarge,
     BodyTooSlow,
+    DiskTooSmall,
     Error,
     QuotaExceeded,
     StorageFull,
@@ -64,7 +65,8 @@ class Refusal(HTTPException):
 def refused(request: HTTPConnection, error: Error) -> Refusal:
     """Stop the reading, and return what is to be raised."""
     stop_reading(request)
-    if error.code in _SORRY:  # how full which disk is concerns whoever runs the server
+    # How full which disk is concerns whoever runs the server.
+    if error.code in _SORRY and not isinstance(error, DiskTooSmall):
         log.error("an upload was refused: %s", error)
         error = _SORRY[error.code](_TEXTS[error.code])
     refusal = Refusal(error)

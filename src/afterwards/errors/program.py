@@ -38,6 +38,19 @@ class BodyTooEarly(Error):
         )
 
 
+class SecondAfterwards(Error):
+    """An application was given a second `Afterwards`."""
+
+    code = "second_afterwards"
+
+    def __init__(self, *, app: str, data: object) -> None:
+        super().__init__(
+            f"the application {app!r} has an Afterwards already, which keeps its data in {data}: with a second one the "
+            "settings of the first would say nothing any more. Make one, with all settings. An application that is "
+            "mounted in another may have its own."
+        )
+
+
 class ProgramRefused(Error):
     """What the command line names cannot be served."""
 
