@@ -34,7 +34,7 @@ from afterwards._web.applications import OURS, asks_for_ours, mounted, refuse_ea
 from afterwards._web.artifacts import answer_missing_files
 from afterwards._web.files import Policy, add_file_routes
 from afterwards._web.injection import Handler, Route
-from afterwards._web.parts import warn_of_idle_rules
+from afterwards._web.misuse import warn_of_idle_rules
 from afterwards._web.routes import add_routes
 from afterwards._web.routing import Routing
 from afterwards._web.settings import Uploads

@@ -25,7 +25,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from afterwards._web.early import declare
-from afterwards._web.parts import refuse_stored_files, single_files, upload_fields
+from afterwards._web.misuse import refuse_stored_files, single_files, upload_fields
 from afterwards._web.settings import declared_by
 from afterwards.errors import UnsupportedVersion
 

@@ -29,8 +29,8 @@ from afterwards._files.spool import Spool
 from afterwards._files.staging import CHUNK, INLINE_BYTES, StagedFile
 from afterwards._store.contract import CallbackReply, FutureReply, ask
 from afterwards._store.keys import Answered, FreeKey, KeepAnswer, TakeKey
+from afterwards._web.handing import stored_digest
 from afterwards._web.problems import plain, problem
-from afterwards._web.uploads import stored_digest
 from afterwards.errors import Error, InvalidKey, KeyInUse, KeyReused, Stopped, StorageUnsure
 
 if TYPE_CHECKING:

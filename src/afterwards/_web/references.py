@@ -21,7 +21,7 @@ from afterwards._files.pending import PendingFile
 from afterwards._files.stored import StoredFile
 from afterwards._store.contract import ask
 from afterwards._store.upload_commands import KeepFile
-from afterwards._web.uploads import as_upload, settle_as
+from afterwards._web.handing import as_upload, settle_as
 
 if TYPE_CHECKING:
     from afterwards._web.injection import Handler

@@ -35,6 +35,7 @@ from afterwards._store.sqlite.store import SqliteStore
 from afterwards._web.admitting import Admitting
 from afterwards._web.artifacts import taken
 from afterwards._web.collecting import Gathering
+from afterwards._web.handing import as_upload, keep
 from afterwards._web.injection import Handler, Route, collecting
 from afterwards._web.keys import Keys, is_keyed
 from afterwards._web.references import resolved
@@ -43,7 +44,6 @@ from afterwards._web.storing import Storing, release
 from afterwards._web.tasks import Handle
 from afterwards._web.upload_rules import UploadDoor
 from afterwards._web.uploading import Uploading
-from afterwards._web.uploads import as_upload, keep
 from afterwards.errors import MissingFile, Stopped, UnknownTask
 
 log = logging.getLogger("afterwards")
