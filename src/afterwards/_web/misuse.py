@@ -1,7 +1,8 @@
-"""Notices uploads that cannot reach who they are meant for: parts that FastAPI drops, bytes passed as an upload.
+"""Notices mistakes about files: parts that FastAPI drops, bytes passed as an upload, rules that nobody goes by.
 
 Two files sent in one field to an endpoint that takes one: FastAPI gives it the last and drops the others silently.
 `add_task(process, file.file.read())` where `process` takes an upload: the task would fail after the answer.
+A parameter of an endpoint that is our `File`: FastAPI would look for it in the query.
 """
 
 import inspect
