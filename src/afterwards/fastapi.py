@@ -33,6 +33,7 @@ from afterwards._web.applications import OURS, asks_for_ours, mounted, refuse_ea
 from afterwards._web.artifacts import answer_missing_files
 from afterwards._web.files import Policy, add_file_routes
 from afterwards._web.injection import Handler, Route
+from afterwards._web.misuse import warn_of_idle_rules
 from afterwards._web.options import check_options, seconds_to_drain
 from afterwards._web.routes import add_routes
 from afterwards._web.routing import Routing
@@ -40,7 +41,7 @@ from afterwards._web.settings import Uploads
 from afterwards._web.system import System
 from afterwards._web.tasks import BackgroundTasks, Handle
 from afterwards._web.upload_routes import add_upload_routes
-from afterwards.errors import Error, SettingRefused
+from afterwards.errors import Error, SecondAfterwards, SettingRefused
 
 P = ParamSpec("P")
 
@@ -101,6 +102,7 @@ class Afterwards:
             ValueError, TypeError: A value is out of its range, or is no such value; the message says what is wanted.
             SettingRefused: The same of a variable of the environment.
             RoutesTooEarly: The application has routes that were made before this package was imported.
+            SecondAfterwards: The application has one already.
         """
         check_options(
             prefix=prefix,
@@ -149,6 +151,9 @@ class Afterwards:
             add_upload_routes(app, self._system, self._access, docs=self._docs)
 
     def _bind(self, app: FastAPI) -> None:
+        other: Afterwards | None = getattr(app, OURS, None)
+        if other is not None and other is not self:
+            raise SecondAfterwards(app=app.title, data=other.data)
         refuse_early_routes(app)
         self._apps.add(app)
         setattr(app, OURS, self)  # looked at in every request: an attribute is the quickest place
@@ -280,6 +285,7 @@ class _Opener:
         """Answer a request: ours when its app is, or when its route asks for our class."""
         afterwards = self._of(request.scope["app"], route)
         if afterwards is None:
+            warn_of_idle_rules(route)
             return await handler(request)
         return await afterwards._system.request(request, handler, route)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from afterwards._domain.labels import LONGEST, disposition, safe_name
+from afterwards._domain.labels import LONGEST, disposition, label, safe_name
 
 HEADER = re.compile(
     r"(?P<kind>attachment|inline); filename=\"(?P<plain>[^\"\\%;]+)\"(?:; filename\*=UTF-8''(?P<full>[!-~]+))?"
@@ -20,6 +20,15 @@ def saved(header):
     found = HEADER.fullmatch(header)
     assert found is not None, header
     return found["plain"] if found["full"] is None else unquote(found["full"], errors="strict")
+
+
+def test_a_name_is_kept_as_far_as_it_is_text():
+    """What cannot be stored is shown to be missing; a long name keeps its end, where its extension is."""
+    assert label("../../etc/passwd") == "../../etc/passwd"
+    assert label("a\0b") == "a�b"
+    assert label("\udc80.png") == "?.png"
+    assert label("x" * 70_000 + ".png", 255) == "x" * 251 + ".png"
+    assert len(label("x" * 70_000)) == 65_536
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Functions that make files, in every way a task can, and some that try what it must not."""
 
 import asyncio
+import contextvars
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,6 +220,32 @@ def stray() -> None:
 
 
 # what a returned path must not be
+
+
+def in_threads(within: bool) -> list[int]:
+    def write(number: int) -> int:
+        with output(f"{number}.bin") as file:
+            return file.write(b"x" * 10)
+
+    with ThreadPoolExecutor(2) as threads:
+        if within:
+            calls = [threads.submit(contextvars.copy_context().run, write, number) for number in range(3)]
+        else:
+            calls = [threads.submit(write, number) for number in range(3)]
+        return [call.result() for call in calls]
+
+
+def workdir_in_a_thread() -> Path:
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(workdir).result()
+
+
+def link_for_the_folder() -> Path:
+    folder = workdir()
+    folder.rename(folder.with_name("moved"))
+    folder.symlink_to(folder.with_name("moved"))
+    (folder / "a.bin").write_bytes(b"x" * LARGE)
+    return folder / "a.bin"
 
 
 def outside() -> Path:

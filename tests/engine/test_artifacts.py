@@ -186,9 +186,10 @@ async def test_retries_start_empty_and_leave_one_set(hands: Rig):
     ("function", "problem"),
     [
         (makers.outside, "not below the work folder"),
+        (makers.link_for_the_folder, "no link is followed"),
         (makers.relative, "not below the work folder"),
         (makers.up_and_out, "not below the work folder"),
-        (makers.the_folder, "not below the work folder"),
+        (makers.the_folder, "it is the work folder itself: put its files into an archive"),
         (makers.the_database, "not below the work folder"),
         (makers.missing, "no such file"),
         (makers.a_folder, "a folder"),
@@ -209,6 +210,22 @@ async def test_a_path_that_is_no_file_of_the_attempt_is_refused(hands: Rig, func
     assert row.files == []
     assert on_disk(hands.root) == []
     assert left_at_work(hands.root) == []
+
+
+async def test_threads_of_a_task_make_files_within_its_context(hands: Rig):
+    row = await run(hands, makers.in_threads, True)
+
+    assert sorted(file.name or "" for file in row.files) == ["0.bin", "1.bin", "2.bin"]
+
+
+@pytest.mark.parametrize(("function", "given"), [(makers.in_threads, (False,)), (makers.workdir_in_a_thread, ())])
+async def test_threads_outside_of_it_make_none(hands: Rig, function, given):
+    """A file that belongs to nobody would be lost, and the task would succeed without it."""
+    row = await run(hands, function, *given)
+
+    assert row.state is TaskState.FAILED
+    assert "NoAttempt" in row.error
+    assert "contextvars.copy_context().run" in row.error
 
 
 async def test_a_block_that_raises_drops_its_output(hands: Rig):

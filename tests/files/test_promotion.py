@@ -13,7 +13,8 @@ from afterwards._files.disk import Disk
 from afterwards._files.pending import Copied, PendingFile, Source
 from afterwards._files.promises import is_promised
 from afterwards._files.promotion import demote, promote, record
-from afterwards._files.spool import Memory, Spool
+from afterwards._files.spool import Spool
+from afterwards._files.spooled import Memory
 from afterwards._files.staging import INLINE_BYTES, Staging
 from afterwards.errors import DamagedFile, MissingFile, StorageFull, StorageUnsure
 
@@ -267,6 +268,18 @@ def test_two_tasks_hold_a_file_until_both_let_go(staging: Staging):
 
     (stored,) = promote([file], staging.root)
     assert stored.load(staging.root) == bytes(300_000)
+
+
+def test_a_file_is_let_go_when_the_last_task_lets_go(staging: Staging):
+    """Also while somebody still has it, as the form of a request that is not over does."""
+    file = received(staging, bytes(300_000))
+    file.hold()
+    file.source.close()  # type: ignore[attr-defined]
+
+    file.release()
+    file.release()
+
+    assert files(staging.root) == []
 
 
 def test_a_stored_file_that_is_gone_is_told(staging: Staging):

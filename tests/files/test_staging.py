@@ -2,6 +2,7 @@
 
 import csv
 import io
+import mmap
 import os
 import shutil
 import stat
@@ -149,8 +150,35 @@ def read_and_append(file: StagedFile) -> None:
     file.write(b"more")
 
 
+def write_through_its_descriptor(file: StagedFile) -> None:
+    os.pwrite(file.fileno(), b"!", 3)
+
+
+def write_through_a_map(file: StagedFile) -> None:
+    with mmap.mmap(file.fileno(), 100) as view:
+        view[:4] = b"head"
+
+
+def write_through_its_descriptor_after_a_digest(file: StagedFile) -> None:
+    fd = file.fileno()
+    file.digest_now()
+    os.pwrite(fd, b"!", 3)
+
+
 @pytest.mark.parametrize(
-    "change", [overwrite, leave_a_hole, shorten, lengthen, begin_again, shorten_and_append, read_and_append]
+    "change",
+    [
+        overwrite,
+        leave_a_hole,
+        shorten,
+        lengthen,
+        begin_again,
+        shorten_and_append,
+        read_and_append,
+        write_through_its_descriptor,
+        write_through_a_map,
+        write_through_its_descriptor_after_a_digest,
+    ],
 )
 def test_the_digest_is_right_however_the_file_was_written(staging: Staging, change):
     """Who writes out of order costs us a second read, never a wrong digest."""

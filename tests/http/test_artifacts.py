@@ -1,14 +1,17 @@
 """Files that tasks make and take, as applications and their clients see them."""
 
+import io
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import UploadFile
+from fastapi import Form, UploadFile
 from fastapi.testclient import TestClient
+from starlette.datastructures import Headers
 
 from afterwards import BackgroundTasks, File
 from afterwards._domain.files import Verdict
+from afterwards._files import comparison
 from afterwards._store.contract import Accept, ask_blocking
 from afterwards.errors import FileHeld, FileInfected, UnknownFile, UnstorableArgument
 from contract.hand import new_file, new_task
@@ -148,6 +151,74 @@ def test_an_upload_reaches_a_task_that_wants_a_file(ours: Site, size: int):
             ["File", "b.txt", size, "text/x-b", size],
         ]
         assert task_of(client, other)["result"] == ["UploadFile"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_name_that_is_no_text_reaches_a_task_as_far_as_it_is(ours: Site, size: int):
+    """A program's own upload can have a name with lone surrogates, as `os.listdir` gives them; no row can."""
+
+    @ours.app.post("/own", status_code=202)
+    async def own(tasks: BackgroundTasks) -> str:
+        file = UploadFile(io.BytesIO(b"a" * size), filename="\udcff\0.txt", headers=Headers({"x": "ü"}))
+        return tasks.add_task(making.by_file, file, [file]).id
+
+    @ours.app.post("/upload", status_code=202)
+    async def upload(file: UploadFile, note: Annotated[str, Form()], tasks: BackgroundTasks) -> str:
+        return tasks.add_task(making.named, file, note).id
+
+    head = b'--x\r\nContent-Disposition: form-data; name="'
+    body = head + b'file"; filename="+2AA-"\r\n\r\n' + b"a" * size + b"\r\n"
+    body += head + b'note"\r\n\r\n+2AA-\r\n--x--\r\n'
+    with ours.client() as client:
+        assert task_of(client, client.post("/own").json())["result"][0][1] == "?�.txt"
+        kind = {"content-type": "multipart/form-data; boundary=x; charset=utf-7"}
+        answer = client.post("/upload", content=body, headers=kind)
+        assert answer.status_code == 202, answer.text
+        assert task_of(client, answer.json())["result"] == ["+2AA-", "+2AA-"]
+
+
+def damage(data: str) -> None:
+    [path] = (Path(data) / "files").glob("*/*")
+    with open(path, "r+b") as file:
+        file.write(b"!")
+
+
+@pytest.mark.parametrize("function", [making.by_upload, making.by_file, making.by_path, making.by_upload_async])
+def test_a_task_gets_the_bytes_that_were_received_or_none(ours: Site, function: Any):
+    """One changed byte, of the same length: the task must not work on it."""
+
+    @ours.app.post("/upload", status_code=202)
+    async def upload(file: UploadFile, tasks: BackgroundTasks) -> str:
+        tasks.add_task(damage, str(ours.data))
+        return tasks.add_task(function, file).id
+
+    with ours.client() as client:
+        id = client.post("/upload", files={"file": ("a.txt", b"a" * 700_000)}).json()
+        found = client.get(f"/afterwards/tasks/{id}").json()
+
+    assert found["state"] == "failed"
+    assert found["error"]["type"] == "afterwards.errors.DamagedFile"
+    assert "its digest is blake3:" in found["error"]["message"]
+
+
+async def test_files_are_compared_beside_the_event_loop(ours: Site):
+    """Other requests and tasks go on while a large file is read for an `async def` task."""
+
+    @ours.app.post("/upload", status_code=202)
+    async def upload(file: UploadFile, tasks: BackgroundTasks) -> str:
+        return tasks.add_task(making.by_file, file).id
+
+    with ours.client() as client:
+        client.post("/upload", files={"file": ("a.txt", b"a" * 700_000)})
+        [file] = ours.files()
+        stored = client.portal.call(ours.afterwards.file, file.name)  # type: ignore[union-attr]
+        comparison._known.clear()
+        with comparison._reading[hash(file.name) % len(comparison._reading)]:
+            waiting = ours.afterwards.enqueue_blocking(making.by_file, stored)
+            other = ours.afterwards.enqueue_blocking(making.make_async, 10)
+            client.portal.call(other.result)  # type: ignore[union-attr]
+            assert client.get(f"/afterwards/tasks/{waiting.id}").json()["state"] == "running"
+        assert client.portal.call(waiting.result)[0][4] == 700_000  # type: ignore[union-attr]
 
 
 def test_an_upload_that_is_returned_is_the_stored_file(ours: Site):

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from afterwards import BackgroundTasks, Uploads, uploads
+from afterwards.errors import BodyTooEarly
 from support import work
 from support.site import Site
 
@@ -291,6 +292,32 @@ async def test_an_owner_that_is_no_text_is_named(new_site):
 
     with site.client() as client, pytest.raises(TypeError, match=r"Uploads\(owner=...\) gave 42 for POST /"):
         client.post("/", files=FILES)
+
+
+@pytest.mark.parametrize("asks", ["form", "body", "json", "stream"])
+async def test_the_body_is_not_there_yet(new_site, asks: str):
+    """A form that was read here would be kept for the endpoint, without any limit having been asked."""
+
+    async def read(request: Request) -> None:
+        if asks == "stream":
+            async for _ in request.stream():
+                calls.append("block")
+        else:
+            calls.append(await getattr(request, asks)())
+
+    site = new_site(uploads=Uploads(max_file=10, before=[Depends(read)], allow=Depends(user)))
+
+    @site.app.post("/")
+    async def endpoint(file: UploadFile, background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(work.note, file.filename)
+
+    with site.client(headers={"X-User": "ann"}) as client:
+        with pytest.raises(BodyTooEarly, match="runs before the body is read"):
+            client.post("/", files=FILES)
+        if asks != "form":  # a body that is no form has nothing for `form()` to read
+            assert client.post("/afterwards/uploads", content=b"hello").json()["code"] == "body_too_early"
+    assert calls == ([] if asks == "form" else ["user"])
+    assert work.journal == []
 
 
 async def test_an_application_that_is_not_ours_is_left_alone(new_site):

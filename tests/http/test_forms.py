@@ -143,6 +143,17 @@ def test_odd_heads_are_read_as_starlette_reads_them(content_type: str, header: s
     assert by_ours(content_type, [body]) == by_starlette(content_type, body)
 
 
+@pytest.mark.parametrize(
+    ("charset", "sent"),
+    [("utf-7", "+2AA-"), ("unicode_escape", "\\ud800\\0"), ("punycode", "a-9"), ("idna", "xn--a"), ("undefined", "a")],
+)
+def test_what_is_no_charset_makes_no_text(charset: str, sent: str):
+    """Escapes would make lone surrogates, which nothing can store, and take the square of their length."""
+    body = f"--b\r\n{HEAD}\r\n\r\n{sent}\r\n--b--\r\n".encode()
+
+    assert by_ours(f"multipart/form-data; boundary=b; charset={charset}", [body]) == [("a", sent)]
+
+
 @pytest.mark.parametrize("limit", ["max_files", "max_fields", "max_part_size"])
 @pytest.mark.parametrize("value", [0, 1, 2, 100])
 def test_limits_are_starlettes(limit: str, value: int):

@@ -1,4 +1,4 @@
-"""Uploads over a real server: received once, handed on without a copy, reopened equal, and gone when refused."""
+"""Uploads over a real server: received once, handed on without a copy, opened again equal, and gone when refused."""
 
 import asyncio
 import io
@@ -30,7 +30,7 @@ from afterwards._files.promotion import promote
 from afterwards._files.spool import Spool
 from afterwards._files.staging import INLINE_BYTES, StagedFile, Staging, _HashedFile
 from afterwards._files.stored import StoredFile
-from afterwards._web import receiving, uploads
+from afterwards._web import handing, receiving
 from afterwards.errors import UnstorableArgument, UnsupportedVersion
 
 SIZES = [0, 10, INLINE_BYTES, INLINE_BYTES + 1, 400_000, 3_000_000]
@@ -95,7 +95,7 @@ class Site:
 
     def give(self, request: Request, upload: object) -> PendingFile | None:
         """What add_task does with an argument."""
-        file = uploads.keep(upload, self.staging, function="work", argument="file")
+        file = handing.keep(upload, self.staging, function="work", argument="file")
         if file is not None:
             request.state.given.append(file)
         return file
@@ -174,7 +174,7 @@ def test_the_task_gets_the_upload_as_it_came(site: Site, size: int):
         assert client.post("/", files={"file": part}).status_code == 200
 
     (original,), (stored,) = seen, site.stored
-    task = uploads.reopen(stored, site.root)
+    task = handing.as_upload(stored, stored.open(site.root))
     assert type(task) is type(original)
     assert (task.filename, task.size, task.content_type) == (original.filename, size, "image/png")
     assert task.headers.raw == original.headers.raw
@@ -481,7 +481,7 @@ def staging(tmp_path: Path) -> Staging:
 
 
 def keep(value: object, staging: Staging) -> PendingFile | None:
-    return uploads.keep(value, staging, function="work", argument="file")
+    return handing.keep(value, staging, function="work", argument="file")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -571,7 +571,7 @@ async def test_a_reopened_upload_is_whole_and_read_only(staging: Staging, size: 
     assert kept is not None
     (stored,) = promote([kept], staging.root)
 
-    upload = uploads.reopen(stored, staging.root)
+    upload = handing.as_upload(stored, stored.open(staging.root))
 
     assert (upload.filename, upload.size, upload.content_type) == (None, size, None)
     assert await upload.read(4) == b"xxxx"

@@ -193,6 +193,16 @@ def test_a_sum_is_worked_out_for_those_who_ask(shelf: Shelf, content: bytes):
         assert "repr-digest" not in shelf.get(id, want_repr_digest=not_wanted).headers
 
 
+def test_a_sum_of_other_bytes_is_told_to_nobody(shelf: Shelf):
+    """A client that asks wants to know that it has what was stored."""
+    id = shelf.put(LARGE)
+    with open(shelf.path(id), "r+b") as file:
+        file.write(b"!")
+
+    for _ in range(2):
+        problem(shelf.get(id, method="GET", want_repr_digest="sha-256=1"), 500, "damaged_file")
+
+
 def test_a_sum_is_worked_out_once(shelf: Shelf, monkeypatch: pytest.MonkeyPatch):
     id = shelf.put(LARGE)
     read: list[int] = []

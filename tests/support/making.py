@@ -44,6 +44,10 @@ async def by_file(file: File, rest: list[File] | None = None) -> list[Any]:
     ]
 
 
+async def by_upload_async(file: UploadFile) -> int:
+    return len(await file.read())
+
+
 def by_anything(file: Any) -> list[Any]:
     return [type(file).__name__]
 
@@ -58,3 +62,7 @@ async def by_path(file: File) -> int:
 
 def upload_returned(file: UploadFile) -> UploadFile:
     return file
+
+
+def named(file: UploadFile, note: str) -> list[Any]:
+    return [file.filename, note]

@@ -9,6 +9,7 @@ What a function's signature says is found out once and kept: this runs in every 
 import functools
 import inspect
 import math
+import re
 import sys
 import typing
 from collections.abc import Callable
@@ -33,6 +34,7 @@ _to_json = msgspec.json.Encoder().encode
 _call_from_json = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]]).decode
 _tagged_call_from_json = msgspec.json.Decoder(tuple[list[Any], Any]).decode  # keyword names can need a tag
 _SIMPLE = frozenset({str, int, bool, type(None)})
+_FILE_TAG = re.compile(r'(?<!\\)"\$(?:file|stored|bytes-file|bytearray-file)":"([^"\\]+)"')
 _UPLOAD = "starlette.datastructures.UploadFile"  # by name: `_domain` does not know the web framework
 
 
@@ -84,6 +86,14 @@ def decode(
         reason = f"they no longer fit {name}({plan.shown()}): {problem}"
         raise DamagedArguments(what=f"the stored arguments of {name}", reason=reason)
     return args, kwargs
+
+
+def files_in(text: str) -> list[str]:
+    """Return the ids of the files that written arguments name, without building anything.
+
+    Quotes inside of a text are escaped, so nothing that a client sent looks like a tag.
+    """
+    return _FILE_TAG.findall(text) if '"$' in text else []
 
 
 def _need_tags(names: typing.Iterable[str]) -> bool:

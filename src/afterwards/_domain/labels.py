@@ -1,8 +1,8 @@
 """Turns the name that a sender gave a file into a header that is safe to send and a name that is safe to save under.
 
-A name is only ever a label: nothing on the server is named after it. Here it is made harmless for the one who
-downloads: no path, no line break, nothing that turns the reading direction round, no name that is a device or is
-hidden, and no more than a file system takes.
+A name is only ever a label: nothing on the server is named after it. It is kept as it was given, as far as it is text.
+Where it goes out it is made harmless for the one who downloads: no path, no line break, nothing that turns the reading
+direction round, no name that is a device or is hidden, and no more than a file system takes.
 """
 
 import re
@@ -16,6 +16,14 @@ _PARTS = re.compile(r'[/\\:*?"<>|]')  # what some system takes apart or does not
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(?:\.|$)", re.IGNORECASE)
 _SIMPLE = re.compile(r"[^A-Za-z0-9!#$&+.^_`|~ ()\[\]{}@,=-]")
 _KEPT = "!#$&+-.^_`|~"  # RFC 8187's attr-char, beside letters and digits
+
+
+def label(name: str, longest: int = 65_536) -> str:
+    """Return a name as it is kept: as given, but for what no store and no answer can hold, and the end of a long one.
+
+    Lone surrogates come from decoders and from names of files that are no text; some systems end a text at a NUL.
+    """
+    return name.encode("utf-8", "replace").decode().replace("\0", "\ufffd")[-longest:]
 
 
 def disposition(name: str | None, instead: str, *, inline: bool = False) -> str:

@@ -8,6 +8,7 @@ import re
 BYTES = "application/octet-stream"
 
 _TOKEN = re.compile(r"[a-z0-9][a-z0-9.+_-]*/[a-z0-9][a-z0-9.+_-]*")
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:[ \t]*;[ -~]*)?", re.ASCII)
 _FAMILIES = ("image/", "audio/", "video/", "font/")
 _DOCUMENTS = ("application/vnd.openxmlformats-officedocument.", "application/vnd.oasis.opendocument.")
 _PLAIN = {
@@ -58,3 +59,9 @@ def served_type(type: str | None) -> str:
 def may_be_shown(served: str) -> bool:
     """Tell whether a file served as this type may open in a window instead of being saved."""
     return served.partition(";")[0] in _SHOWN
+
+
+def media_type(text: str | None) -> str | None:
+    """Return what somebody says a file is, if it is a media type: it becomes a header again."""
+    text = (text or "").strip()
+    return text if len(text) <= 255 and _MEDIA_TYPE.fullmatch(text) else None

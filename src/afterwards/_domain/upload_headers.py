@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from afterwards._domain.checksums import FIELD_ALGORITHMS, TUS_ALGORITHMS, fits
 from afterwards._domain.ids import is_id
+from afterwards._domain.labels import label
 from afterwards.errors.uploads import BadUploadHeader, UnsupportedChecksum
 
 TUS_VERSION = "1.0.0"
@@ -30,6 +31,7 @@ NEWEST_INTEROP = 8  # drafts -07 to -12
 OLD_NAME_INTEROP = 3  # up to here `Upload-Complete` was `Upload-Incomplete`
 UNTYPED_INTEROP = 5  # up to here the body of a PATCH had no media type of its own
 LONGEST = 16_384  # characters of metadata
+LONGEST_NAME = 4_096
 MOST_PARTS = 1_000  # uploads that one can be made of
 
 _NUMBER = re.compile("[0-9]{1,15}")  # of structured fields; and a petabyte is enough for tus
@@ -39,7 +41,6 @@ _BARE = (  # RFC 9651, section 3.3: numbers, strings, tokens, bytes, booleans, d
 )
 _BOOLEAN = re.compile(rf"\?([01])(?:; *[a-z*][a-z0-9_.*-]*(?:={_BARE})?)*", re.ASCII)
 _KEY = re.compile(r"[!-+\--~]+")  # visible ASCII without a comma
-_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:[ \t]*;[ -~]*)?", re.ASCII)
 _EXTENDED_NAME = re.compile(r"""filename\*\s*=\s*(utf-8|iso-8859-1)'[^']*'([^;\s"]+)""", re.IGNORECASE)
 _DIGEST = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):(?:;[ -~]*)?")
 
@@ -169,19 +170,8 @@ def file_name(disposition: str | None) -> str | None:
     if disposition is None:
         return None
     if (extended := _EXTENDED_NAME.search(disposition)) is not None:  # RFC 8187: it goes before the plain one
-        return label(unquote(extended[2], encoding=extended[1], errors="replace"))
+        return label(unquote(extended[2], encoding=extended[1], errors="replace"), LONGEST_NAME)
     message = Message()
     message["content-disposition"] = disposition
     found = message.get_filename()
-    return None if found is None else label(found)
-
-
-def label(text: str) -> str:
-    """Return a client's name for a file as text that any store and any answer can hold."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "")[:4096]
-
-
-def media_type(text: str | None) -> str | None:
-    """Return a media type if it is one: it becomes a header again."""
-    text = (text or "").strip()
-    return text if len(text) <= 255 and _MEDIA_TYPE.fullmatch(text) else None
+    return None if found is None else label(found, LONGEST_NAME)

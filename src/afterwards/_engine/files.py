@@ -4,7 +4,7 @@ A `File` goes through `add_task` as an argument and comes out of results; only i
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -14,11 +14,12 @@ from pydantic_core import SchemaSerializer, core_schema
 from afterwards._domain.files import FileValue, Verdict
 from afterwards._domain.ids import is_id
 from afterwards._engine.context import running
-from afterwards._engine.outside import outside
+from afterwards._engine.outside import is_serving, outside
+from afterwards._files.comparison import open_compared
 from afterwards._files.stored import StoredFile
 from afterwards._files.workspace import Workspace
 from afterwards._store.contract import Store, Stored
-from afterwards.errors import AttemptEnded, FileHeld, FileInfected, UnknownFile
+from afterwards.errors import AttemptEnded, FileHeld, FileInfected, NoAttempt, UnknownFile
 
 
 class Source(Protocol):
@@ -37,6 +38,12 @@ class Source(Protocol):
         ...
 
 
+NOT_A_FIELD = (
+    "afterwards.File is a stored file, which add_task takes and results give; programs make none. What describes a "
+    "field of a form is FastAPI's: `from fastapi import File`."
+)
+
+
 class File(FileValue):
     """A stored file: `id`, `name`, `size` in bytes, `content_type`, `type` and `digest`, and its bytes when asked for.
 
@@ -50,9 +57,11 @@ class File(FileValue):
         core_schema.any_schema(serialization=core_schema.plain_serializer_function_ser_schema(dict))
     )
 
-    def __init__(self, source: Source, **about: Any) -> None:
+    def __init__(self, source: Source | None = None, **about: Any) -> None:
+        if not hasattr(source, "lend"):
+            raise TypeError(NOT_A_FIELD)
         super().__init__(**about)
-        self._source = source
+        self._source: Source = source  # type: ignore[assignment]  # not None: just looked at
 
     @property
     def is_draft(self) -> bool:
@@ -65,7 +74,9 @@ class File(FileValue):
         return self._source.href(self.id)
 
     def open(self) -> BinaryIO:
-        """Open it for reading, in binary; the caller closes it. Blocks briefly.
+        """Open it for reading, in binary; the caller closes it.
+
+        Blocks: the first opening in a process reads a file that another one received, to compare its digest.
 
         Raises:
             UnknownFile: It was deleted.
@@ -123,7 +134,7 @@ class Shelf:
     """The stored files of one data directory."""
 
     def __init__(self, root: Path, store: Store, prefix: str = "/afterwards") -> None:
-        self._root = root
+        self.root = root
         self._store = store
         self._prefix = prefix
 
@@ -166,13 +177,24 @@ class Shelf:
 
     def open(self, id: str) -> BinaryIO:
         """Open the bytes of a file. Raises what `File.open` does."""
-        return self._stored(id).open(self._root)
+        return open_compared(self._stored(id), self.root)
+
+    def compare(self, ids: Iterable[str]) -> None:
+        """Compare files with their digests, so that a task can open them without that. Blocks for as long as it takes.
+
+        Raises:
+            MissingFile, DamagedFile: As `File.open`.
+        """
+        for id in ids:
+            row = self._store.file(id)
+            if row is not None and row.content is None and row.verdict in (None, Verdict.CLEAN):
+                open_compared(msgspec.convert(row, StoredFile, from_attributes=True), self.root).close()
 
     def lend(self, file: File, workspace: Workspace) -> Path:
         """Give a file a path in a workspace. Raises what `File.open` does."""
         stored = self._stored(file.id)
-        with stored.open(self._root) as opened:
-            at = stored.path(self._root) if stored.content is None else None
+        with open_compared(stored, self.root) as opened:
+            at = stored.path(self.root) if stored.content is None else None
             return workspace.lend(file.id, file.name, opened, at)
 
     def href(self, id: str) -> str:
@@ -191,10 +213,16 @@ class Shelf:
         return row
 
 
-def workspace() -> Workspace:
-    """Return where the current attempt works; outside of a task, a temporary place."""
+def workspace(maker: str | None = None) -> Workspace:
+    """Return where the current attempt works; outside of a task, a temporary place.
+
+    Args:
+        maker: The function that makes a file to be kept, for which there is no such place while tasks run.
+    """
     found = running.get()
     if found is None:
+        if maker is not None and is_serving():
+            raise NoAttempt(what=maker)
         return outside()
     if (made := found.work()) is None:
         raise AttemptEnded(what="a place for files")

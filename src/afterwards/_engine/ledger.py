@@ -23,7 +23,7 @@ from afterwards._domain.limits import (
     refusal,
 )
 from afterwards._files.room import DiskRoom, look
-from afterwards.errors import StorageFull
+from afterwards.errors import DiskTooSmall, StorageFull
 
 TOTAL = ""  # stands for everybody where owners are named
 _LOOKS = 3  # at what is stored, while other uploads end in between
@@ -80,7 +80,7 @@ class Ledger:
         Raises:
             QuotaExceeded: It does not fit beside what is stored.
             UploadsUnderWay: It would, but for what others have been promised.
-            StorageFull: The disk's reserve would be touched.
+            StorageFull: The disk's reserve would be touched; or (DiskTooSmall) it could never hold that.
         """
         with self._deciding:
             self._ask_disk(bytes, files)
@@ -184,6 +184,8 @@ class Ledger:
         reserve = default_reserve(room.bytes_all) if self._reserve is None else self._reserve
         waiting = self._unwritten if under_way is None else under_way
         said = ask_disk(free=room.bytes_free, reserve=reserve, under_way=waiting, asked=bytes)
+        if bytes > room.bytes_all:
+            raise DiskTooSmall(asked=bytes, size=room.bytes_all)
         if said is not Room.FITS:
             raise StorageFull(
                 f"{room.bytes_free:,} bytes are free on the disk of {self._root}, of which {reserve:,} are kept for "

@@ -1,13 +1,16 @@
 """How a task makes files: `output` to write one, `workdir` for code that writes files by itself."""
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from afterwards._domain.labels import label
+from afterwards._domain.media import media_type
 from afterwards._engine.context import running
 from afterwards._engine.files import File, workspace
-from afterwards._files.outputs import Memory, OutputFile
+from afterwards._files.outputs import OutputFile
+from afterwards._files.spooled import Memory
 from afterwards._files.staging import Staging
-from afterwards._files.workspace import Workspace, label
+from afterwards._files.workspace import LONGEST_NAME, Workspace
 
 
 class Output(OutputFile):
@@ -67,15 +70,20 @@ def output(name: str, *, content_type: str | None = None) -> Output:
         content_type: What it is, for those who download it. Default: what its bytes say.
 
     Raises:
+        ValueError: One of the two is none.
         TooManyArtifacts: The attempt has made 1,000.
+        NoAttempt: Tasks run in this process, and the code that calls is part of none.
     """
-    if not name:
-        raise ValueError(f"output({name!r}): a name for people to see is wanted here")
+    given: tuple[Any, Any] = name, content_type  # a Path, as likely as not
+    if not isinstance(given[0], str) or not name:
+        raise ValueError(f"output({name!r}): a name for people to see is wanted here, as a text")
+    if content_type is not None and (not isinstance(given[1], str) or media_type(content_type) != content_type):
+        raise ValueError(f'output(content_type={content_type!r}): a media type such as "image/png" is wanted here')
 
-    place = workspace()
+    place = workspace("output()")
 
     def make(staging: Staging, memory: Memory) -> Output:
-        return Output(staging, memory, label(name), content_type, place.prefix)
+        return Output(staging, memory, label(name, LONGEST_NAME), content_type, place.prefix)
 
     return place.write(make, keep=running.get() is not None)
 
@@ -86,4 +94,4 @@ def workdir() -> Path:
     Return the path of a file in it, and it becomes the task's result. Everything else in it goes when the attempt ends.
     Outside of a task it is a temporary folder of the process.
     """
-    return workspace().folder()
+    return workspace("workdir()").folder()

@@ -1,10 +1,10 @@
 """A place for the files of code that is no task: a function called by a plain test keeps working.
 
-It is a temporary folder of the process, removed at its end. Nothing in it is ever published.
+It is a temporary folder of the process, removed at its end. Nothing in it is ever published. While an engine runs in a
+process there is none for what is to be kept: such code has lost touch with its task, and its files would be lost.
 """
 
 import atexit
-import logging
 import os
 import tempfile
 import threading
@@ -14,11 +14,9 @@ from afterwards._domain.ids import new_id
 from afterwards._files.removal import remove_folder
 from afterwards._files.workspace import Workshop, Workspace
 
-log = logging.getLogger("afterwards")
-
 _lock = threading.Lock()
 _places: dict[int, Workspace] = {}  # by process: a fork gets one of its own
-serving = False  # an engine runs in this process, so code that means to be part of a task may have lost touch with it
+_engines: set[int] = set()  # that run in this process
 
 
 def outside() -> Workspace:
@@ -29,12 +27,17 @@ def outside() -> Workspace:
             root = Path(tempfile.mkdtemp(prefix="afterwards-"))
             _places[process] = Workspace(Workshop(root, new_id()), "outside")
             atexit.register(_remove, root, process)
-            if serving:
-                log.warning(
-                    "a file is made outside of any task, so it goes when this process ends. In a thread that a task "
-                    "starts itself, run the code within contextvars.copy_context(). Said once."
-                )
         return _places[process]
+
+
+def is_serving() -> bool:
+    """Tell whether an engine runs in this process."""
+    return bool(_engines)
+
+
+def serve(engine: object, *, begins: bool) -> None:
+    """Take note that an engine of this process begins, or ends."""
+    (_engines.add if begins else _engines.discard)(id(engine))
 
 
 def _remove(root: Path, process: int) -> None:

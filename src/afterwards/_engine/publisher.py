@@ -41,7 +41,7 @@ class Publisher:
         self._lock = threading.Lock()
         self._made: dict[str, Made] = {}  # what settlements on their way tell of, by the attempts' tokens
         self._unsure: set[str] = set()  # tokens of those that may be stored although the store said otherwise
-        outside.serving = True
+        outside.serve(self, begins=True)
 
     def soon(self, call: Callable[..., None], *args: Any) -> None:
         """Call on a thread that may block."""
@@ -95,6 +95,7 @@ class Publisher:
     def close(self) -> None:
         """Finish what was begun, and let the threads end."""
         self._threads.shutdown()
+        outside.serve(self, begins=False)
 
 
 def _of(attempt: Running) -> tuple[int, str]:

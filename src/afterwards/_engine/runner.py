@@ -20,6 +20,7 @@ from afterwards._domain.tasks import AttemptState, Claim, Settlement
 from afterwards._domain.values import encode_result
 from afterwards._engine.again import PASSING
 from afterwards._engine.clock import Clock
+from afterwards._engine.comparing import Comparing
 from afterwards._engine.context import Call, Running, running
 from afterwards._engine.event_loops import create_task, on_loop, running_loop
 from afterwards._engine.files import Shelf
@@ -103,6 +104,7 @@ class Runner:
         self._shelf = shelf
         self._publisher = publisher
         self._threads = Threads(lanes.sizes[Lane.THREAD])
+        self._comparing = Comparing(shelf)
         self._unsettled = 0
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
@@ -154,6 +156,7 @@ class Runner:
     def reap(self) -> None:
         """Give back attempts whose event loop was closed under them, and start threads that were refused before."""
         self._threads.wake()
+        self._comparing.wake()
         for attempt in list(self.active.values()):
             if attempt.loop is not None and attempt.loop.is_closed():
                 self._leave(attempt, GivenBack("its event loop was closed", begun=True))
@@ -171,6 +174,7 @@ class Runner:
     def close(self) -> None:
         """Let the threads end."""
         self._threads.close()
+        self._comparing.close()
         self._publisher.close()
 
     def _start_on_loop(self, attempts: list[Running]) -> None:
@@ -199,6 +203,8 @@ class Runner:
         known = attempt.known
         opened: list[Any] = []
         try:
+            if attempt.call is None:
+                await self._comparing.files_of(attempt.claim)
             args, kwargs = attempt.call or self._arguments(attempt, opened)
             if known.options.timeout is None:
                 value = await known.function(*args, **kwargs)  # type: ignore[misc]

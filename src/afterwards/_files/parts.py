@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from afterwards._domain.ids import is_id
+from afterwards._files.comparison import know
 from afterwards._files.disk import DISK, Disk, honest_errors
 from afterwards._files.promotion import new_folders
 from afterwards._files.stored import path_of
@@ -152,6 +153,7 @@ class Part:
                         raise
                 for folder in folders:
                     self._disk.sync_folder(folder)
+        know(self.id, self.fd)
 
     def remove(self) -> None:
         """Take the file away, whoever else has it open."""

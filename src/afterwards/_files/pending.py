@@ -9,6 +9,7 @@ from typing import BinaryIO, Protocol
 
 from afterwards._domain.files import Verdict
 from afterwards._domain.ids import new_id
+from afterwards._domain.labels import label
 from afterwards._files.staging import CHUNK, INLINE_BYTES, StagedFile, Staging
 from afterwards._files.stored import Headers, StoredFile
 
@@ -119,7 +120,7 @@ class PendingFile:
     def __init__(self, source: Source, *, name: str | None, content_type: str | None, headers: Headers) -> None:
         self.source = source
         self.id = source.id
-        self.name = name
+        self.name = None if name is None else label(name)
         self.content_type = content_type
         self.headers = headers
         self.owner: str | None = None  # whose limits it counts for

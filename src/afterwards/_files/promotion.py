@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from afterwards._files import promises
+from afterwards._files.comparison import know
 from afterwards._files.disk import DISK, Disk, honest_errors, start_writing_back
 from afterwards._files.pending import PendingFile
 from afterwards._files.sniffing import START, sniff
@@ -56,6 +57,7 @@ def promote(pending: Sequence[PendingFile], root: Path, *, disk: Disk = DISK) ->
             raise
     for file, content in settled:
         file.staged = content if isinstance(content, StagedFile) else None
+        know(file.id, None if file.staged is None else file.staged.descriptor)
         file.stored = _record(file, content)
     return [file.stored for file in files if file.stored is not None]
 
@@ -103,9 +105,9 @@ def _make_durable(staged: list[StagedFile], root: Path, disk: Disk) -> None:
         file.unsure = True
     if len(staged) > 1:  # let the disk work on all of them while we wait for the first
         for file in staged:
-            start_writing_back(file.fileno(), 0, 0)
+            start_writing_back(file.descriptor, 0, 0)
     for file in staged:
-        disk.sync_file(file.fileno())
+        disk.sync_file(file.descriptor)
     targets = [path_of(file.id, root) for file in staged]
     with new_folders(targets, root, disk) as folders:
         for file, target in zip(staged, targets, strict=True):
@@ -148,4 +150,4 @@ def _record(file: PendingFile, content: bytes | StagedFile) -> StoredFile:
 
 
 def _start(content: bytes | StagedFile) -> bytes:
-    return content[:START] if isinstance(content, bytes) else os.pread(content.fileno(), START, 0)
+    return content[:START] if isinstance(content, bytes) else os.pread(content.descriptor, START, 0)

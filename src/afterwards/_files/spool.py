@@ -6,176 +6,53 @@ A file that a task was given outlives its `close()`, until the task is stored or
 """
 
 import io
-import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any
 
-from afterwards._domain.ids import new_id
 from afterwards._files.disk import honest_errors
-from afterwards._files.staging import INLINE_BYTES, StagedFile, Staging
+from afterwards._files.spooled import Memory, Spooled
+from afterwards._files.staging import StagedFile, Staging
 from afterwards._files.stored import digest_of
 
-REQUEST_BYTES = 4 << 20  # bytes that all files of one request may keep in memory, so that 1,000 files stay small
 
-
-class Memory:
-    """How much of its memory one request has used."""
-
-    __slots__ = ("used",)
-
-    def __init__(self) -> None:
-        self.used = 0
-
-
-class Spool(io.BufferedIOBase):
-    """An open binary file that moves to disk when it passes `INLINE_BYTES`, or its request `REQUEST_BYTES`."""
+class Spool(Spooled):
+    """The file under an `UploadFile`."""
 
     _max_size = 0  # for starlette: not the size, only `_rolled` tells what may block
 
     def __init__(self, staging: Staging, memory: Memory) -> None:
-        self.id = new_id()
-        self._staging = staging
-        self._memory = memory
-        self._kept = 0  # bytes counted in `_memory`
-        self._small: io.BytesIO | None = io.BytesIO()
-        self._staged: StagedFile | None = None
-        self._closed = False
+        super().__init__(staging, memory)
         self._holds = 0
         self._sealed = False
 
     @property
-    def root(self) -> Path:
-        """The data directory that the bytes are staged in."""
-        return self._staging.root
-
-    @property
     def _rolled(self) -> bool:
         """Whether the next call may wait for the disk."""
-        return self._small is None
+        return not self.few
 
-    @property
-    def _file(self) -> io.BytesIO | StagedFile:
-        if self._closed:
-            raise ValueError("I/O operation on closed file.")
-        return self._content
-
-    @property
-    def _content(self) -> io.BytesIO | StagedFile:
-        if self._small is not None:
-            return self._small
-        assert self._staged is not None
-        return self._staged
+    def _writing(self) -> AbstractContextManager[None]:
+        return honest_errors(f"receiving a file of which {self._content.tell():,} bytes had arrived", self.root)
 
     def write(self, data: Any, /) -> int:
-        if self._closed:
-            raise ValueError("write to closed file")
         self._check_unsealed()
-        small = self._small
-        if small is not None:
-            size = len(data)
-            if small.tell() + size <= INLINE_BYTES and self._memory.used + size <= REQUEST_BYTES:
-                self._kept += size
-                self._memory.used += size
-                return small.write(data)
-            self.rollover()
-        staged = self._file
-        with honest_errors(f"receiving a file of which {staged.tell():,} bytes had arrived", self._staging.root):
-            return staged.write(data)
-
-    def writelines(self, lines: Iterable[Any], /) -> None:
-        for line in lines:
-            self.write(line)
-
-    def rollover(self) -> None:
-        """Move to disk now, whatever the size."""
-        small = self._file
-        if isinstance(small, io.BytesIO):
-            content = small.getbuffer()
-            staged = self._staging.open(self.id)
-            try:
-                with honest_errors(f"writing a file of {len(content):,} bytes", self._staging.root):
-                    staged.write(content)
-                    staged.seek(small.tell())
-            except BaseException:
-                staged.close()
-                raise
-            self._staged = staged
-            self._forget_small()
-
-    def _forget_small(self) -> None:
-        self._small = None
-        self._memory.used -= self._kept
-        self._kept = 0
-
-    def _check_unsealed(self) -> None:
-        if self._sealed:
-            raise io.UnsupportedOperation("this upload has been handed to a task and can only be read")
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
+        return super().write(data)
 
     def truncate(self, size: int | None = None, /) -> int:
         self._check_unsealed()
-        if size is not None and size > INLINE_BYTES:
-            self.rollover()
-        return self._file.truncate(size)
+        return super().truncate(size)
 
-    def flush(self) -> None:
-        if not self._closed:
-            self._file.flush()
-
-    def fileno(self) -> int:
-        self.rollover()
-        file = self._file
-        file.flush()
-        return file.fileno()
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        return self._file.read(size)
-
-    def read1(self, size: int = -1, /) -> bytes:
-        return self._file.read1(size)
-
-    def readinto(self, buffer: Any, /) -> int:
-        return self._file.readinto(buffer)
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        return self._file.readline(-1 if size is None else size)
-
-    def readlines(self, hint: int | None = -1, /) -> list[bytes]:
-        return self._file.readlines(-1 if hint is None else hint)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._file)
-
-    def __next__(self) -> bytes:
-        return next(self._file)
-
-    def readable(self) -> bool:
-        return True
+    def _check_unsealed(self) -> None:
+        if self._sealed and not self._closed:
+            raise io.UnsupportedOperation("this upload has been handed to a task and can only be read")
 
     def writable(self) -> bool:
         return not self._sealed
 
-    def seekable(self) -> bool:
-        return True
-
-    @property
-    def mode(self) -> str:
-        return "rb+"
-
     @property
     def name(self) -> int | None:
         """None in memory, else the descriptor: never a path, as with an unnamed temporary file."""
-        return self._staged.fileno() if self._staged is not None and not self._staged.closed else None
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
+        content = self._content
+        return None if isinstance(content, io.BytesIO) or content.closed else content.fileno()
 
     def close(self) -> None:
         """Close the file; its bytes go too, unless a task was given it."""
@@ -195,21 +72,12 @@ class Spool(io.BufferedIOBase):
             self._let_go()
 
     def _let_go(self) -> None:
-        if self._small is not None:
-            self._forget_small()
-        if self._staged is not None:
-            self._staged.close()
-
-    @property
-    def few(self) -> bool:
-        """Whether `settle` only works in memory."""
-        return self._small is not None
+        self._give_memory_back()
+        self._content.close()
 
     def digest_now(self) -> str:
         """Return the digest of what has been written so far; more may be. May block."""
-        if self._closed:
-            raise ValueError("digest of closed file")
-        content = self._content
+        content = self._file
         return digest_of(content.getvalue()) if isinstance(content, io.BytesIO) else content.digest_now()
 
     def settle(self) -> bytes | StagedFile:

@@ -62,7 +62,8 @@ class Staging:
 class _HashedFile(io.FileIO):
     """Hashes what is written as long as it is written in order, which `OrderedWriter` then does for it.
 
-    Whatever else is done to it first ends the writing in order; so does asking for its descriptor.
+    Whatever else is done to it first ends the writing in order; so does asking for its descriptor. Whoever outside of
+    this package was given that may write anything through it, so then the hash says nothing any more.
     """
 
     def __init__(self, fd: int, *, new: bool = True) -> None:
@@ -70,6 +71,7 @@ class _HashedFile(io.FileIO):
         self._hash = blake3()
         self._hashed = 0  # the hash covers the file up to here
         self._in_order = True
+        self._given_out = False
         self._writer = OrderedWriter(fd) if new else None  # our own position is behind while there is one
 
     def write(self, data: Any, /) -> int:
@@ -106,6 +108,12 @@ class _HashedFile(io.FileIO):
         return super().readall()
 
     def fileno(self) -> int:
+        self._given_out = True
+        return self.descriptor
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor, for us, who write nothing through it."""
         self._settle()
         return super().fileno()
 
@@ -131,11 +139,11 @@ class _HashedFile(io.FileIO):
         return size
 
     def digest(self, size: int) -> str:
-        """Return the digest of the whole file, reading it again only if it was not written in order."""
-        if not (self._in_order and self._hashed == size):
+        """Return the digest of the whole file, reading it again only if it was not written here and in order."""
+        if self._given_out or not (self._in_order and self._hashed == size):
             self._hash = blake3()
             at = 0
-            while chunk := os.pread(self.fileno(), CHUNK, at):
+            while chunk := os.pread(self.descriptor, CHUNK, at):
                 self._hash.update(chunk)
                 at += len(chunk)
             self._hashed, self._in_order = at, True
@@ -169,6 +177,11 @@ class StagedFile(io.BufferedRandom):
         return super().truncate(size)
 
     @property
+    def descriptor(self) -> int:
+        """The descriptor, for us, who write nothing through it: `fileno` is for programs."""
+        return self._file.descriptor
+
+    @property
     def few(self) -> bool:
         """Never: settling writes."""
         return False
@@ -176,7 +189,7 @@ class StagedFile(io.BufferedRandom):
     def digest_now(self) -> str:
         """Return the digest of what has been written so far; more may be."""
         self.flush()
-        return self._file.digest(os.fstat(self.fileno()).st_size)
+        return self._file.digest(os.fstat(self.descriptor).st_size)
 
     def settle(self) -> "StagedFile":
         """End the writing: from here on the size and the digest are those of the bytes on disk.
@@ -187,7 +200,7 @@ class StagedFile(io.BufferedRandom):
         if not self._sealed:
             with honest_errors(f"writing a file of {self.tell():,} bytes", self.root):
                 self.flush()
-                self.size = os.fstat(self.fileno()).st_size
+                self.size = os.fstat(self.descriptor).st_size
                 self.digest = self._file.digest(self.size)
                 self._sealed = True
         return self

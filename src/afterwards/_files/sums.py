@@ -1,13 +1,16 @@
 """SHA-256 of stored files, for those who ask for it: it takes a second a gigabyte or so, and ours is BLAKE3.
 
-A file never changes, so its sum is worked out once; the newest are remembered. Two threads at most are kept busy,
-and who asks for a sum that is being worked out waits for that one.
+The same reading compares the file with the digest in its row: nobody is told the sum of other bytes. A file never
+changes, so its sum is worked out once; the newest are remembered. Two threads at most are kept busy, and who asks for
+a sum that is being worked out waits for that one.
 """
 
 import asyncio
 import hashlib
 from collections import OrderedDict
 from concurrent.futures import Future
+
+from blake3 import blake3
 
 from afterwards._domain.ranges import Span
 from afterwards._files.outgoing import Outgoing
@@ -28,7 +31,7 @@ class Sums:
         """Return the 32 bytes.
 
         Raises:
-            DamagedFile: The file was changed meanwhile.
+            DamagedFile: The file does not have the bytes that were stored.
         """
         id = file.stored.id
         future = self._found.get(id)
@@ -42,11 +45,15 @@ class Sums:
 
 
 def _sha256(file: Outgoing) -> bytes:
-    sum = hashlib.sha256()
+    sum, own = hashlib.sha256(), blake3()
     size = file.stored.size
     try:
         for start in range(0, size, _BLOCK):
-            sum.update(file.read(Span(start, min(size, start + _BLOCK))))
+            block = file.read(Span(start, min(size, start + _BLOCK)))
+            sum.update(block)
+            own.update(block)
     finally:
         file.close()
+    if (found := f"blake3:{own.hexdigest()}") != file.stored.digest:
+        raise file.damaged(f"its digest is {found} instead of {file.stored.digest}")
     return sum.digest()

@@ -24,12 +24,14 @@ import msgspec
 from afterwards._domain.artifacts import MOST
 from afterwards._domain.files import FileKind, FileValue
 from afterwards._domain.ids import new_id, random_bytes
+from afterwards._domain.labels import label
 from afterwards._files.cloning import clone
 from afterwards._files.disk import DISK, FULL, READ_FILE, READ_FOLDER
-from afterwards._files.outputs import Memory, OutputFile
+from afterwards._files.outputs import OutputFile
 from afterwards._files.pending import Copied, PendingFile, Source
 from afterwards._files.promotion import demote, leave, promote
 from afterwards._files.removal import remove_folder
+from afterwards._files.spooled import Memory
 from afterwards._files.staging import INLINE_BYTES, StagedFile, Staging
 from afterwards._files.stored import StoredFile
 from afterwards.errors import AttemptEnded, StorageFull, StorageUnsure, TooManyArtifacts, UnusableArtifact
@@ -227,7 +229,10 @@ class Workspace:
     def _open(self, path: Path, id: str) -> PendingFile:
         """Take a returned path over, without following a link anywhere below the work folder."""
         parts = self._parts(path)
-        folder = os.open(self._folder / "work", READ_FOLDER)
+        try:
+            folder = os.open(self._folder / "work", READ_FOLDER)
+        except OSError as error:  # the task put something else there
+            raise UnusableArtifact(path=path, problem=_why(error)) from None
         try:
             try:
                 for part in parts[:-1]:
@@ -280,6 +285,9 @@ class Workspace:
         """The names that lead from the work folder to a path below it."""
         if self._is_made:
             work = self._folder / "work"
+            if path == work:
+                problem = "it is the work folder itself: put its files into an archive, or return their paths"
+                raise UnusableArtifact(path=path, problem=problem)
             for folder in (work, Path(os.path.realpath(work))):
                 if path.is_relative_to(folder) and path != folder:
                     return path.relative_to(folder).parts
@@ -305,17 +313,12 @@ def _honest(number: int, root: Path) -> Iterator[None]:
 
 def _pending(source: Source, name: str, content_type: str | None) -> PendingFile:
     headers = () if content_type is None else (("content-type", content_type),)
-    return PendingFile(source, name=label(name), content_type=content_type, headers=headers)
+    return PendingFile(source, name=label(name, LONGEST_NAME), content_type=content_type, headers=headers)
 
 
 def _as_artifact(file: StoredFile) -> StoredFile:
     """Say where it comes from."""
     return msgspec.structs.replace(file, kind=FileKind.ARTIFACT)
-
-
-def label(name: str) -> str:
-    """A name as it is kept: as it is given, but for what text cannot have; the end of one that is too long."""
-    return name.encode("utf-8", "replace").decode().replace("\0", "�")[-LONGEST_NAME:]
 
 
 def _looks(found: os.stat_result) -> tuple[int, ...]:

@@ -109,7 +109,7 @@ class Admission:
         limit = self.limits.max_file
         if limit is not None and size > limit:
             raise UploadTooLarge(
-                f"the file {shown(name)} has more than {limit:,} bytes, the most that one may have here (max_file). "
+                f"{_the_file(name)} has more than {limit:,} bytes, the most that one may have here (max_file). "
                 "Nothing of it has been kept. Send a smaller one."
             )
         holding = self._holding
@@ -145,7 +145,7 @@ class Admission:
     def _type_refused(
         self, verdict: TypeVerdict, found: str | None, declared: str | None, name: str | None
     ) -> TypeRefused:
-        what = f"the file {shown(name)}" if name is not None else "the body"
+        what = _the_file(name) if name is not None else "the body"
         is_so = f"is by its bytes {found or 'of no type that is known'}"
         if found is None and name is None:
             is_so = f"is declared as {shown(declared)}"
@@ -204,9 +204,13 @@ class Arriving:
         self._admission.judge(bytes(self._start), self._name, self._declared)
 
 
+def _the_file(name: str | None) -> str:
+    return "the file" if name is None else f"the file {shown(name)}"
+
+
 def shown(text: str | None) -> str:
-    """Return a text of a client as a message can show it: short, on one line, and in quotes."""
-    return "(nothing)" if text is None else ascii(text if len(text) <= 80 else text[:79] + "…")
+    """Return a text of a client as a message can show it: short, in quotes, control and bidi characters escaped."""
+    return "(nothing)" if text is None else repr(text if len(text) <= 80 else text[:79] + "…")
 
 
 def clear_owner(value: object, where: str) -> str | None:

@@ -21,7 +21,7 @@ from afterwards._web.admission import Admission, clear_owner
 from afterwards._web.bodies import content_length
 from afterwards._web.early import Early, with_close
 from afterwards._web.injection import Handler, Route
-from afterwards._web.parts import warn_of_dropped
+from afterwards._web.misuse import warn_of_dropped
 from afterwards._web.receiving import Reception
 from afterwards._web.refusing import REFUSALS, refused, stop_reading
 from afterwards._web.settings import Uploads, declared_by

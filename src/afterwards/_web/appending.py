@@ -193,7 +193,7 @@ class Appending:
         if isinstance(failure, BodyTooLarge):
             await holding.fail(upload)
             if upload.length is None and most is not None:
-                self._system.upload_door.check_size(most + 1, upload.name)
+                self._system.upload_door.check_size(None, upload.name, at_least=most + 1)
             raise WrongLength(
                 f"upload {upload.id} has at most {most:,} bytes, and more came. It was given up. Begin a new one, with "
                 "the length that it really has."

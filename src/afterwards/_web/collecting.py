@@ -23,13 +23,13 @@ from afterwards._engine.unsaved import UnsavedTask
 from afterwards._files.pending import PendingFile
 from afterwards._web.admission import Admission
 from afterwards._web.artifacts import taken
+from afterwards._web.handing import keep
 from afterwards._web.keys import Slot
-from afterwards._web.parts import refuse_bytes_for_uploads
+from afterwards._web.misuse import refuse_bytes_for_uploads
 from afterwards._web.problems import plain
 from afterwards._web.refusing import refused
 from afterwards._web.storing import release
 from afterwards._web.tasks import injected
-from afterwards._web.uploads import keep
 from afterwards.errors import (
     HTTP_STATUS,
     KeyLost,

@@ -4,9 +4,11 @@ They are solved by FastAPI's own function, on FastAPI's own exit stacks, with th
 they yield is closed when and how it always is. FastAPI reads the body and solves the endpoint's dependencies after
 that; one name is replaced, `fastapi.routing.solve_dependencies`, so that it then finds what has been solved: each
 dependency runs once, and what the early ones set on the response is sent. Whether that works is tried out at import.
+One that asks for the body all the same is told that there is none yet: what it read would be judged by nobody.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import fastapi
@@ -18,10 +20,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from afterwards.errors import UnsupportedVersion
+from afterwards.errors import BodyTooEarly, UnsupportedVersion
 
 _NAME = "solve_dependencies"
 _SOLVED = "afterwards_early"  # in a request's scope: what FastAPI's function returned
+_RECEIVE = "afterwards_receive"  # in a request's scope: how its body is read
 _OWNER = "owner"
 
 
@@ -48,21 +51,48 @@ class Early:
 
         Raises:
             InvalidEarly: A parameter is missing or wrong. What else they raise is raised.
+            BodyTooEarly: One of them asks for the body.
         """
         if not self._dependant.dependencies:
             return None
         scope = request.scope
-        solved = await getattr(routing, _NAME)(
-            request=request,
-            dependant=self._dependant,
-            dependency_overrides_provider=scope.get("app"),
-            async_exit_stack=scope["fastapi_inner_astack"],
-            embed_body_fields=False,
-        )
+        with _without_body(request):
+            solved = await getattr(routing, _NAME)(
+                request=request,
+                dependant=self._dependant,
+                dependency_overrides_provider=scope.get("app"),
+                async_exit_stack=scope["fastapi_inner_astack"],
+                embed_body_fields=False,
+            )
         if solved.errors:
             raise InvalidEarly(solved.errors)
         scope[_SOLVED] = solved
         return solved.values.get(_OWNER) if self._names_owner else None
+
+
+@contextmanager
+def _without_body(request: Request) -> Iterator[None]:
+    receive, request._receive = request._receive, _refuse
+    try:
+        yield
+    finally:
+        request._receive = receive
+
+
+async def _refuse() -> Any:
+    raise BodyTooEarly
+
+
+def without_body(guards: Sequence[Any]) -> list[Any]:
+    """Return dependencies of an endpoint that reads its body by itself, held to the same rule."""
+
+    async def close(request: Request) -> None:
+        request.scope[_RECEIVE], request._receive = request._receive, _refuse
+
+    async def open(request: Request) -> None:
+        request._receive = request.scope.pop(_RECEIVE)
+
+    return [fastapi.Depends(close), *guards, fastapi.Depends(open)]
 
 
 def _nothing() -> None:

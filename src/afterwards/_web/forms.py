@@ -186,17 +186,20 @@ class Form:
 
 
 _INVALID = "Invalid multipart data."
+# Python's ways to write text down that are no charsets: they make characters of escapes that no client means.
+_NO_CHARSETS = frozenset({"idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape", "utf_7"})
 
 
 def _charset(name: bytes) -> str:
     try:
-        return codecs.lookup(name.decode("latin-1")).name
+        found = codecs.lookup(name.decode("latin-1")).name
     except (LookupError, ValueError):  # the latter: a NUL in it
         return "latin-1"
+    return "latin-1" if found.replace("-", "_") in _NO_CHARSETS else found
 
 
 def _decode(value: bytes | bytearray, charset: str) -> str:
     try:
         return value.decode(charset)
-    except (UnicodeDecodeError, LookupError):
+    except (UnicodeError, LookupError):
         return value.decode("latin-1")

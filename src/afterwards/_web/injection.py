@@ -25,7 +25,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from afterwards._web.early import declare
-from afterwards._web.parts import single_files, upload_fields
+from afterwards._web.misuse import refuse_stored_files, single_files, upload_fields
 from afterwards._web.settings import declared_by
 from afterwards.errors import UnsupportedVersion
 
@@ -174,6 +174,7 @@ def install(opener: Opener) -> None:
     def durable_route_handler(self: routing.APIRoute) -> Any:
         if (said := declared_by(self.endpoint)) is not None and not is_wrapped(self):
             declare(self, said.given.get("before", ()))
+        refuse_stored_files(self.path, _flat(self.dependant))
         handler = get_route_handler(self)
         route = Route(self.dependant, sees_to_keys=getattr(self, "sees_to_keys", False))
         self._afterwards = True  # type: ignore[attr-defined]

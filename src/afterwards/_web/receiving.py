@@ -21,7 +21,8 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 
 from afterwards._files.pools import Pool
-from afterwards._files.spool import Memory, Spool
+from afterwards._files.spool import Spool
+from afterwards._files.spooled import Memory
 from afterwards._files.staging import Staging
 from afterwards._web.admission import Admission, Arriving
 from afterwards._web.bodies import INLINE, drain

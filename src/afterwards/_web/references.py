@@ -21,7 +21,7 @@ from afterwards._files.pending import PendingFile
 from afterwards._files.stored import StoredFile
 from afterwards._store.contract import ask
 from afterwards._store.upload_commands import KeepFile
-from afterwards._web.uploads import reopen, settle_as
+from afterwards._web.handing import as_upload, settle_as
 
 if TYPE_CHECKING:
     from afterwards._web.injection import Handler
@@ -115,6 +115,6 @@ async def _open(id: str, field: str, system: "System") -> UploadFile:
     if row.verdict is Verdict.INFECTED:
         raise HTTPException(422, f"{where}in which a scanner found something harmful. Nobody is given it.")
     stored = msgspec.convert(row, StoredFile, from_attributes=True)
-    found = await read(reopen, stored, system.root)
+    found = as_upload(stored, await read(stored.open, system.root))
     settle_as(found, PendingFile.of_stored(stored))
     return found

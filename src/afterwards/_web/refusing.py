@@ -22,6 +22,7 @@ from afterwards.errors import (
     HTTP_STATUS,
     BodyTooLarge,
     BodyTooSlow,
+    DiskTooSmall,
     Error,
     QuotaExceeded,
     StorageFull,
@@ -71,7 +72,8 @@ class Refusal(HTTPException):
 def refused(request: HTTPConnection, error: Error, *, late: bool = False) -> Refusal:
     """Stop the reading, and return what is to be raised; `late`: the database may have been asked to store it."""
     stop_reading(request)
-    if error.code in _SORRY:  # how full which disk is concerns whoever runs the server
+    # How full which disk is concerns whoever runs the server.
+    if error.code in _SORRY and not isinstance(error, DiskTooSmall):
         log.error("a request was refused: %s", error)
         unknown = late and isinstance(error, StorageUnsure)
         error = _SORRY[error.code](_UNKNOWN if unknown else _TEXTS[error.code])

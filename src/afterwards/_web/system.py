@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 from starlette.datastructures import UploadFile
@@ -26,6 +26,7 @@ from afterwards._engine.files import File
 from afterwards._engine.intake import Draft, Intake, Pending, Plan
 from afterwards._engine.scanning import Scanning, check_verdict
 from afterwards._engine.unsaved import Unsaved, UnsavedTask
+from afterwards._files.comparison import open_compared
 from afterwards._files.directory import load_key
 from afterwards._files.entering import entering
 from afterwards._files.pending import PendingFile
@@ -37,6 +38,7 @@ from afterwards._store.sqlite.store import SqliteStore
 from afterwards._web.admitting import Admitting
 from afterwards._web.artifacts import taken
 from afterwards._web.collecting import Gathering
+from afterwards._web.handing import as_upload, keep
 from afterwards._web.injection import Handler, Route, collecting
 from afterwards._web.keys import Keys, is_keyed
 from afterwards._web.references import resolved
@@ -45,7 +47,6 @@ from afterwards._web.storing import Storing, release
 from afterwards._web.tasks import Handle
 from afterwards._web.upload_rules import UploadDoor
 from afterwards._web.uploading import Uploading
-from afterwards._web.uploads import keep, reopen
 from afterwards.errors import MissingFile, Stopped, UnknownTask
 
 log = logging.getLogger("afterwards")
@@ -348,7 +349,7 @@ class System:
 
     def _reopen(self, id: str) -> Any:
         if (recent := self.storing.recent.pop(id)) is not None:
-            return _as_stored(recent, self.root)
+            return _as_stored(recent, recent.open(self.root))
         row = self.store.file(id)
         if row is None:
             raise MissingFile(id=id, name=None, path="row for it")
@@ -357,10 +358,11 @@ class System:
         return self._open_stored(row)
 
     def _open_stored(self, row: Stored) -> UploadFile:
-        return _as_stored(msgspec.convert(row, StoredFile, from_attributes=True), self.root)
+        stored = msgspec.convert(row, StoredFile, from_attributes=True)
+        return _as_stored(stored, open_compared(stored, self.root))
 
 
-def _as_stored(file: StoredFile, root: Path) -> UploadFile:
-    upload = reopen(file, root)
-    setattr(upload, STORED_AS, file.id)
+def _as_stored(stored: StoredFile, file: BinaryIO) -> UploadFile:
+    upload = as_upload(stored, file)
+    setattr(upload, STORED_AS, stored.id)
     return upload

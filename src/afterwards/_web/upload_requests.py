@@ -7,6 +7,8 @@ from starlette.requests import Request
 
 from afterwards._domain import upload_headers as headers
 from afterwards._domain.keys import fingerprint
+from afterwards._domain.labels import label
+from afterwards._domain.media import media_type
 from afterwards._web.appending import Check, declared_length
 from afterwards.errors.uploads import BadUploadHeader, WrongLength, WrongMediaType, WrongProtocolVersion
 
@@ -237,12 +239,12 @@ def _plain_creation(request: Request) -> Creation:
 def _label(told: dict[str, str]) -> tuple[str | None, str | None]:
     """Return the name and the media type of a file, by the keys that clients use for them."""
     name = told.get("filename") or told.get("name")
-    kind = headers.media_type(told.get("filetype") or told.get("type"))
-    return None if name is None else headers.label(name), kind
+    kind = media_type(told.get("filetype") or told.get("type"))
+    return None if name is None else label(name, headers.LONGEST_NAME), kind
 
 
 def _media_type(request: Request) -> str | None:
-    found = headers.media_type(request.headers.get("content-type"))
+    found = media_type(request.headers.get("content-type"))
     return None if found is None or found.partition(";")[0].strip().lower() in _NO_TYPES else found
 
 

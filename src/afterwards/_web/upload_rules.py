@@ -26,8 +26,9 @@ from afterwards._domain.uploads import Upload
 from afterwards._engine.ledger import Holding, Ledger
 from afterwards._web.access import VARIABLE, Access, Credentials, is_local, is_loopback
 from afterwards._web.admission import DISK_LOOK, Admission, clear_owner, shown
+from afterwards._web.early import without_body
 from afterwards._web.settings import Uploads
-from afterwards.errors import StorageFull, UploadTooLarge
+from afterwards.errors import DiskTooSmall, StorageFull, UploadTooLarge
 from afterwards.errors.uploads import UploadsElsewhere
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class UploadDoor:
             UploadTooLarge, TypeRefused, QuotaExceeded, UploadsUnderWay, StorageFull: It may not.
         """
         ledger = self._ledger
-        self.check_size(coming if length is None else length, name)
+        self.check_size(length, name, at_least=coming)
         admission = Admission(self._limits, ledger, owner)
         await self._decide(lambda: admission.check_declared(length, form=False, kind=kind))
         return Entry(ledger, Holding(owner, is_counted=True), admission)
@@ -136,7 +137,7 @@ class UploadDoor:
             UploadTooLarge, QuotaExceeded, UploadsUnderWay, StorageFull: It may not.
         """
         ledger = self._ledger
-        self.check_size(upload.offset + coming if length is None else length, upload.name)
+        self.check_size(length, upload.name, at_least=upload.offset + coming)
         if upload.length is None and self._quota.asks:
             await self._decide(lambda: self._look(upload, coming if length is None else length - upload.offset))
         entry = Entry(ledger, Holding(upload.owner, is_counted=True))
@@ -176,15 +177,22 @@ class UploadDoor:
             else:
                 decision()
 
-    def check_size(self, length: int | None, name: str | None) -> None:
+    def check_size(self, length: int | None, name: str | None, *, at_least: int = 0) -> None:
         """See that an upload is not too large, as far as that is known.
+
+        Args:
+            length: Of the whole; None: not known yet.
+            name: What the client calls it.
+            at_least: Bytes it has where its length is not known.
 
         Raises:
             UploadTooLarge: It is.
         """
-        if self.max_size is not None and length is not None and length > self.max_size:
+        if self.max_size is not None and (at_least if length is None else length) > self.max_size:
+            what = "the upload" if name is None else f"the upload {shown(name)}"
+            size = f"{at_least:,} bytes or more" if length is None else f"{length:,} bytes"
             raise UploadTooLarge(
-                f"the upload {shown(name)} has {length:,} bytes or more, and a file may have at most "
+                f"{what} has {size}, and a file may have at most "
                 f"{self.max_size:,} here (max_file). Send a smaller file."
             )
 
@@ -209,6 +217,8 @@ def _discreet() -> Iterator[None]:
     """Tell a client that there is no room, and only the log how full which disk is."""
     try:
         yield
+    except DiskTooSmall:
+        raise
     except StorageFull as error:
         log.error("a part of an upload was refused: %s", error)
         raise StorageFull(
@@ -231,7 +241,7 @@ def creation_guards(settings: Uploads, access: Access) -> list[Any]:
             request.scope[_OWNER] = clear_owner(owner, f"{request.method} {request.url.path}")
 
         guards.append(Depends(name))
-    return guards
+    return without_body(guards)
 
 
 def _creation_guard(allow: Any, access: Access) -> Any:

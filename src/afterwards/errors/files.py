@@ -140,6 +140,20 @@ class AttemptEnded(Error):
         )
 
 
+class NoAttempt(Error):
+    """Code makes a file while tasks run in its process, and is part of none of them."""
+
+    code = "no_attempt"
+
+    def __init__(self, *, what: str) -> None:
+        super().__init__(
+            f"{what} was called by code that is part of no task, so what it makes would belong to none and be lost. In "
+            "a thread that a task starts itself, run the code within the task's context: "
+            "`executor.submit(contextvars.copy_context().run, function, ...)`. In a process that it starts, write to a "
+            "path below workdir() that the task hands over. Outside of tasks, where an application runs, use tempfile."
+        )
+
+
 class UnusableArtifact(Error):
     """A path that a task returned cannot become a file of its result."""
 

@@ -25,6 +25,32 @@ class RoutesTooEarly(Error):
         )
 
 
+class BodyTooEarly(Error):
+    """A dependency that runs before the body of a request asks for the body."""
+
+    code = "body_too_early"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a dependency that Uploads(...) or @uploads(...) names in `before`, `owner` or `allow` asks for the body "
+            "of a request, but it runs before the body is read. Take headers, cookies, query or path parameters there, "
+            "and look at the form in a dependency of the endpoint."
+        )
+
+
+class SecondAfterwards(Error):
+    """An application was given a second `Afterwards`."""
+
+    code = "second_afterwards"
+
+    def __init__(self, *, app: str, data: object) -> None:
+        super().__init__(
+            f"the application {app!r} has an Afterwards already, which keeps its data in {data}: with a second one the "
+            "settings of the first would say nothing any more. Make one, with all settings. An application that is "
+            "mounted in another may have its own."
+        )
+
+
 class ProgramRefused(Error):
     """What the command line names cannot be served."""
 

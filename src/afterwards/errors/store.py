@@ -7,7 +7,19 @@ class StorageFull(Error):
     """The disk is full: nothing of what was asked has been stored."""
 
     code = "storage_full"
-    retry_after = 10
+    retry_after: int | None = 10
+
+
+class DiskTooSmall(StorageFull):
+    """An upload is larger than the disk: it can never be stored, however much is removed there."""
+
+    retry_after = None
+
+    def __init__(self, *, asked: int, size: int) -> None:
+        super().__init__(
+            f"{asked:,} bytes were announced, and the whole disk for uploads has {size:,}. Nothing of it was read. "
+            "Send less."
+        )
 
 
 class TooManyOpenFiles(Error):

@@ -1,7 +1,8 @@
-"""Notices uploads that cannot reach who they are meant for: parts that FastAPI drops, bytes passed as an upload.
+"""Notices mistakes about files: parts that FastAPI drops, bytes passed as an upload, rules that nobody goes by.
 
 Two files sent in one field to an endpoint that takes one: FastAPI gives it the last and drops the others silently.
 `add_task(process, file.file.read())` where `process` takes an upload: the task would fail after the answer.
+A parameter of an endpoint that is our `File`: FastAPI would look for it in the query.
 """
 
 import inspect
@@ -17,7 +18,12 @@ from fastapi.dependencies.models import Dependant
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
+from afterwards._engine.files import NOT_A_FIELD, File
+from afterwards._web.settings import declared_by
 from afterwards.errors import WrongArguments
+
+if typing.TYPE_CHECKING:
+    from afterwards._web.injection import Route
 
 log = logging.getLogger("afterwards")
 
@@ -52,6 +58,32 @@ def warn_of_dropped(request: Request, single: frozenset[str], told: set[str]) ->
                 files[name],
                 name,
             )
+
+
+def refuse_stored_files(route: str, dependants: Sequence[Dependant]) -> None:
+    """Refuse an endpoint that asks a request for one of our files, which FastAPI would look for in the query.
+
+    Raises:
+        TypeError: It does.
+    """
+    for one in dependants:
+        for field in (*one.query_params, *one.body_params):
+            if _names_stored_file(field.field_info.annotation):
+                raise TypeError(
+                    f"{route}: the parameter {field.name} is annotated as a File of afterwards, which no request can "
+                    f"bring. For what a client sends, write `{field.name}: UploadFile`; {NOT_A_FIELD}"
+                )
+
+
+def warn_of_idle_rules(route: "Route") -> None:
+    """Warn, once, when an endpoint with `@uploads` answers in an application where nobody goes by it."""
+    if declared_by(route.endpoint) is not None and "@uploads" not in route.told:
+        route.told.add("@uploads")
+        log.warning(
+            "%s: @uploads(...) decides nothing here, because the application has no Afterwards. Write "
+            "`Afterwards(app)`, or start the program with `afterwards run`. Said once.",
+            route.path,
+        )
 
 
 def refuse_bytes_for_uploads(
@@ -95,6 +127,12 @@ def _uploads_of(function: Callable[..., Any]) -> tuple[tuple[tuple[int, str], ..
 
 def _is_upload(annotation: object) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, UploadFile)
+
+
+def _names_stored_file(annotation: object) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, File):
+        return True
+    return any(_names_stored_file(one) for one in typing.get_args(annotation))
 
 
 def _takes_uploads(annotation: object) -> bool:

@@ -1,11 +1,10 @@
-"""Brings uploads to a task and back: handed on without a copy, reopened equal.
+"""Brings uploads to a task and back: handed on without a copy, opened again equal.
 
 What was received by `_web/receiving.py` is kept as it lies; an upload that came from elsewhere is copied when its task
 is stored. What closes files is left as it is: the form does, and a file nobody knows any more is gone by itself.
 """
 
 import io
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from starlette.datastructures import Headers, UploadFile
@@ -83,14 +82,10 @@ def _check(upload: UploadFile, function: str, argument: str) -> None:
     )
 
 
-def reopen(stored: StoredFile, root: Path) -> UploadFile:
-    """Open a stored upload for a task: name, size, content type and headers as they came, `.file` at its start.
+def as_upload(stored: StoredFile, file: BinaryIO) -> UploadFile:
+    """Return a stored file that was opened as an upload: name, size, content type and headers as they came.
 
     It can be read on any event loop and without one, and it cannot be written. The caller closes it.
-
-    Raises:
-        MissingFile, DamagedFile: See `StoredFile.open`.
     """
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in stored.headers]
-    file: BinaryIO = stored.open(root)
     return UploadFile(file, size=stored.size, filename=stored.name, headers=Headers(raw=raw))
