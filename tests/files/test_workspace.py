@@ -293,7 +293,13 @@ def thumbnail(text: str) -> File:
     return file.file
 
 
-def test_a_function_that_makes_files_can_be_called_by_a_plain_test():
+@pytest.fixture
+def nothing_serves(monkeypatch) -> None:
+    """Engines that other tests have killed, as far as that goes within one process, do not count."""
+    monkeypatch.setattr(outside, "_engines", set())
+
+
+def test_a_function_that_makes_files_can_be_called_by_a_plain_test(nothing_serves):
     file = thumbnail("small")
 
     assert (file.name, file.size, file.read()) == ("thumbnail.txt", 5, b"small")
@@ -304,7 +310,7 @@ def test_a_function_that_makes_files_can_be_called_by_a_plain_test():
         output("")
 
 
-def test_what_is_made_outside_of_a_task_goes_with_the_object():
+def test_what_is_made_outside_of_a_task_goes_with_the_object(nothing_serves):
     file = thumbnail("x" * 1_000_000)
     staged = list(outside.outside()._shop.staging.folder.iterdir())
     assert len(staged) == 1
