@@ -176,7 +176,7 @@ def test_a_full_disk_is_507_and_its_room_comes_back(new_site: Any, tiny_disk: An
             with serving(site, **way) as port, wire(port) as client:
                 small = form(part(b"x" * 1_000_000))
                 assert client.send(head("/files", len(small)) + small).answer().status == 200
-                large = form(part(b"x" * 30_000_000))
+                large = form(part(b"x" * 24_000_000))
                 with wire(port) as unlucky:
                     unlucky.send(head("/files", len(large)))
                     try:
