@@ -17,7 +17,7 @@ from typing import Any
 from afterwards._files.disk import WRITE_BACK, start_writing_back
 from afterwards._files.pools import Pool
 
-BLOCK = 1 << 20  # bytes of one direct write
+BLOCK = 2 << 20  # bytes of one direct write
 ALIGNED = 4096  # bytes: no disk in use asks for more
 THREADS = 8
 
