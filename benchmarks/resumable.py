@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from benchmarks import machine
 from benchmarks.children import ROOT, Child, ChildFailed
 from benchmarks.figures import Part, ratios
-from benchmarks.run import Run, Samples
+from benchmarks.run import Run, Samples, turns
 from benchmarks.task import DIRECTORY
 
 SMALL = 65_536
@@ -47,9 +47,11 @@ def measure(run: Run) -> Part:
         source = folder / "source"
         source.write_bytes(os.urandom(1 << 20) * mebibytes)
         for repeat in range(run.repeats):
-            for side, (serving, path) in servers.items():
-                samples.take(side, repeat, partial(_large, serving, path, source))
-            samples.take("UploadFile", repeat, partial(_form, run, source))
+            sides: list[tuple[str, Callable[[], Quantities]]] = [
+                (side, partial(_large, serving, path, source)) for side, (serving, path) in servers.items()
+            ]
+            for side, measure_side in turns(repeat, [*sides, ("UploadFile", partial(_form, run, source))]):
+                samples.take(side, repeat, measure_side)
             for side, (serving, path) in servers.items():
                 if side != "tuspyserver":  # some 170 files a second: it would take most of the time
                     samples.take(f"{side}, small", repeat, partial(_many, serving, path, small))
