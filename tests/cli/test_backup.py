@@ -29,7 +29,7 @@ from afterwards._store.upkeep import Purge
 from afterwards.errors import BackupRefused, StorageFull, StoreRefused
 from cli.processes import command, until
 from contract.hand import NOW
-from support.directory import LARGE, Made, large_file, make_directory, open_upload
+from support.directory import LARGE, Made, large_file, make_directory, open_upload, packed_file
 
 
 @pytest.fixture
@@ -272,6 +272,18 @@ def test_a_small_file_that_is_whole_in_the_earlier_backup_stays_whole(made, targ
     assert status == 0, told
     made.root = tmp_path / "new"
     assert small_content(made) == right
+
+
+def test_a_file_in_a_pack_is_in_the_backup_and_needs_no_pack_there(made, target, tmp_path):
+    file = packed_file(made.root)
+
+    save(made, target)
+    told, status = bring_back(target, tmp_path / "new")
+
+    assert status == 0, told
+    assert not (tmp_path / "new" / "packs").exists()
+    made.root, made.files["small"] = tmp_path / "new", file.id
+    assert small_content(made) == file.content
 
 
 def small_content(made: Made) -> bytes:

@@ -19,7 +19,7 @@ from afterwards._files.presence import Presence
 from afterwards._files.staging import Staging
 from afterwards._files.stored import path_of
 from cli.processes import command, until
-from support.directory import Made, large_file, make_directory, open_upload
+from support.directory import Made, large_file, make_directory, open_upload, packed_file
 
 OLD = 0.0  # the beginning of 1970
 
@@ -195,6 +195,17 @@ def test_nothing_is_found_where_nothing_is_wrong_and_nothing_is_changed(made):
     assert (report.tasks, report.files) == (6, 4)
     assert report.bytes == 3 * 70_000
     assert picture(made.root) == before
+
+
+def test_a_damaged_pack_is_found_by_the_files_in_it(made):
+    file = packed_file(made.root)
+    assert look(made).findings == []
+    [pack] = (made.root / "packs").iterdir()
+
+    flip(pack)
+
+    [finding] = look(made).findings
+    assert (finding.code, finding.subject) == ("damaged_file", f"file {file.id}")
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -11,7 +11,7 @@ from afterwards._domain.files import FileKind
 from afterwards._domain.ids import new_id
 from afterwards._domain.signing import Signer
 from afterwards._domain.tasks import NewTask, TaskState
-from afterwards._domain.uploads import Upload
+from afterwards._domain.uploads import Upload, UploadState
 from afterwards._files.directory import load_key, open_directory
 from afterwards._files.parts import part_path
 from afterwards._files.stored import StoredFile, digest_of, path_of
@@ -89,6 +89,28 @@ def small_file(content: bytes = b"small") -> StoredFile:
         headers=(("content-type", "text/plain"),),
         digest=digest_of(content),
         content=content,
+    )
+
+
+def packed_file(root: Path) -> StoredFile:
+    """Store a file that is neither in its row nor a file of its own."""
+    file = small_file(os.urandom(20_000))
+    store = SqliteStore(root / "afterwards.db")
+    ask_blocking(store, CreateUpload(upload=finished_upload(file), file=file))
+    store.close()
+    return file
+
+
+def finished_upload(file: StoredFile) -> Upload:
+    return Upload(
+        id=file.id,
+        state=UploadState.FINISHED,
+        explicit=False,
+        length=file.size,
+        offset=file.size,
+        boot="b",
+        created_at=NOW,
+        changed_at=NOW,
     )
 
 

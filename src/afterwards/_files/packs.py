@@ -11,7 +11,6 @@ file by now.
 """
 
 import fcntl
-import logging
 import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -20,8 +19,6 @@ from pathlib import Path
 
 from afterwards._files.disk import DISK, FULL, Disk, honest_errors
 from afterwards._files.holding import held
-
-log = logging.getLogger("afterwards")
 
 LEAST = 8_192  # bytes: what is smaller costs less in its row
 FIRST, LARGEST = 1 << 20, 16 << 20  # bytes of a pack: each is twice as large as the one before, up to this
@@ -95,10 +92,10 @@ class Packs:
 
     def close(self) -> None:
         """Let go of all packs."""
-        if self._next is not None and (error := self._next.exception()) is None:
+        if (
+            self._next is not None and self._next.exception() is None
+        ):  # else there was none to be had, nor is one needed
             self._full.append(self._next.result())
-        elif self._next is not None:
-            log.warning("no further pack for small files could be made: %s", error)
         self._next = None
         self._leave()
         self.committed()
