@@ -122,6 +122,9 @@ class _HashedFile(io.FileIO):
             self._writer.give_up()
         super().close()
 
+    def __del__(self) -> None:
+        """Leave it to the `StagedFile` around it: where both are garbage, this one's turn may come first."""
+
     def _settle(self) -> None:
         """End the writing in order: all is in the file, and our position behind it."""
         if self._writer is not None:
