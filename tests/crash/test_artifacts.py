@@ -13,6 +13,7 @@ from afterwards._files.stored import StoredFile, digest_of
 from afterwards._files.sweep import sweep_files, sweep_staging
 from crash.harness import Harness
 from crash.work import LARGE
+from support.stored import content_of
 
 POINTS = [
     "before the bytes are synced",
@@ -32,7 +33,7 @@ def files_of(harness: Harness, id: str, key: str) -> list[str]:
     for file in row.files:
         stored = harness.data.reads.file(file.id)
         assert stored is not None
-        content = msgspec.convert(stored, StoredFile, from_attributes=True).load(harness.data.data)
+        content = content_of(msgspec.convert(stored, StoredFile, from_attributes=True), harness.data.data)
         right = key.encode() if file.name == "small" else key.encode().ljust(LARGE // 9, b".") * 9
         assert (stored.kind, content == right, digest_of(content)) == (FileKind.ARTIFACT, True, file.digest)
         names.append(str(file.name))

@@ -17,6 +17,7 @@ from afterwards._files.spool import Spool
 from afterwards._files.spooled import Memory
 from afterwards._files.staging import INLINE_BYTES, Staging
 from afterwards.errors import DamagedFile, MissingFile, StorageFull, StorageUnsure
+from support.stored import content_of
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_a_large_file_gets_its_final_name(staging: Staging):
     assert stored.content is None
     assert stored.path(staging.root) == staging.root / "files" / stored.id[-2:] / stored.id
     assert files(staging.root) == [stored.path(staging.root)]
-    assert stored.load(staging.root) == content
+    assert content_of(stored, staging.root) == content
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc to name what was synced")
@@ -138,7 +139,7 @@ def test_a_file_from_elsewhere_is_copied_from_its_start(staging: Staging, size: 
     source.seek(size // 2)
     (stored,) = promote([pending(Copied(source, staging))], staging.root)
 
-    assert stored.load(staging.root) == content
+    assert content_of(stored, staging.root) == content
     assert source.tell() == size // 2
 
 
@@ -267,7 +268,7 @@ def test_two_tasks_hold_a_file_until_both_let_go(staging: Staging):
     file.release()
 
     (stored,) = promote([file], staging.root)
-    assert stored.load(staging.root) == bytes(300_000)
+    assert content_of(stored, staging.root) == bytes(300_000)
 
 
 def test_a_file_is_let_go_when_the_last_task_lets_go(staging: Staging):
@@ -303,7 +304,7 @@ def test_a_stored_file_with_other_bytes_is_told_when_read_as_a_whole(staging: St
     stored.path(staging.root).write_bytes(b"x" * 300_000)
 
     with pytest.raises(DamagedFile, match="its digest is blake3:"):
-        stored.load(staging.root)
+        content_of(stored, staging.root)
 
 
 def test_a_link_or_a_pipe_in_place_of_a_stored_file_is_not_followed(staging: Staging, tmp_path: Path):

@@ -32,6 +32,7 @@ from afterwards._files.staging import INLINE_BYTES, StagedFile, Staging, _Hashed
 from afterwards._files.stored import StoredFile
 from afterwards._web import handing, receiving
 from afterwards.errors import UnstorableArgument, UnsupportedVersion
+from support.stored import content_of
 
 SIZES = [0, 10, INLINE_BYTES, INLINE_BYTES + 1, 400_000, 3_000_000]
 
@@ -240,7 +241,7 @@ def test_an_endpoint_that_reads_the_upload_itself_still_can(site: Site, size: in
         assert client.post("/async", files={"file": content}).json() is True
         assert client.post("/def", files={"file": content}).json() is True
 
-    assert [file.load(site.root) for file in site.stored] == [content, content]
+    assert [content_of(file, site.root) for file in site.stored] == [content, content]
 
 
 class Order(BaseModel):
@@ -279,7 +280,7 @@ def test_lists_models_and_bytes_work_as_ever(site: Site):
 
     assert names == ["0", "1", "2"]
     assert taken == [False, True, True]  # few bytes are an argument like any other
-    loaded = [file.load(site.root) for file in site.stored]
+    loaded = [content_of(file, site.root) for file in site.stored]
     assert loaded == [*parts, parts[1], parts[0], parts[2], parts[1], parts[2]]
 
 
@@ -386,7 +387,7 @@ def test_a_form_closed_before_the_commit_costs_the_task_nothing(site: Site, size
         assert client.post("/form", files={"file": content}).status_code == 200
         assert client.post("/close", files={"file": content}).status_code == 200
 
-    assert [file.load(site.root) for file in site.stored] == [content, content]
+    assert [content_of(file, site.root) for file in site.stored] == [content, content]
     assert len(site.files()) == (0 if size == 10 else 2)
 
 
@@ -495,7 +496,7 @@ def test_an_upload_made_by_hand_is_copied(staging: Staging, size: int):
 
     (stored,) = promote([kept], staging.root)
 
-    assert stored.load(staging.root) == content
+    assert content_of(stored, staging.root) == content
     assert (stored.name, stored.content_type, stored.headers) == ("a", "x/y", (("content-type", "x/y"),))
     assert made.file.tell() == size // 2
 
@@ -509,7 +510,7 @@ def test_an_upload_starlette_received_before_us_is_copied(staging: Staging):
 
         (stored,) = promote([kept], staging.root)
 
-    assert stored.load(staging.root) == b"x" * 100_000
+    assert content_of(stored, staging.root) == b"x" * 100_000
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray])
@@ -523,7 +524,7 @@ def test_many_bytes_become_a_file_and_few_do_not(staging: Staging, kind: type):
     (stored,) = promote([kept], staging.root)
 
     assert keep(few, staging) is None
-    assert stored.load(staging.root) == b"x" * (ARGUMENT_BYTES + 1)
+    assert content_of(stored, staging.root) == b"x" * (ARGUMENT_BYTES + 1)
 
 
 class OneWay(io.BytesIO):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from afterwards._files.disk import DISK, FULL, Disk, honest_errors
+from afterwards._files.disk import DISK, FULL, honest_errors
 from afterwards._files.holding import held
 
 LEAST = 8_192  # bytes: what is smaller costs less in its row
@@ -35,11 +35,10 @@ _threads = ThreadPoolExecutor(1, thread_name_prefix="afterwards-packs")
 class Packs:
     """The packs that one process fills. One thread at a time."""
 
-    def __init__(self, root: Path, used: Used, disk: Disk = DISK) -> None:
+    def __init__(self, root: Path, used: Used) -> None:
         self.root = root
         self._folder = root / "packs"
         self._used = used
-        self._disk = disk
         self._pack: _Pack | None = None
         self._next: Future[_Pack] | None = None
         self._full: list[_Pack] = []  # their last rows may not be committed yet
@@ -92,9 +91,8 @@ class Packs:
 
     def close(self) -> None:
         """Let go of all packs."""
-        if (
-            self._next is not None and self._next.exception() is None
-        ):  # else there was none to be had, nor is one needed
+        # Where there was none to be had, none is needed now.
+        if self._next is not None and self._next.exception() is None:
             self._full.append(self._next.result())
         self._next = None
         self._leave()
@@ -128,7 +126,7 @@ class Packs:
             if pack.size >= size:
                 return pack
             pack.close()
-        return _Pack.make(self._folder, size, self._disk)
+        return _Pack.make(self._folder, size)
 
     def _free(self) -> "Iterator[_Pack]":
         """Yield locked packs that no row names, unless a backup may still read them.
@@ -140,7 +138,12 @@ class Packs:
         for number in numbers:
             if number in used or (pack := _Pack.open(self._folder, number)) is None:
                 continue
-            if self._used([number]) or held(self.root):
+            try:
+                needed = self._used([number]) or held(self.root)
+            except BaseException:
+                pack.close()
+                raise
+            if needed:
                 pack.close()
             else:
                 yield pack
@@ -176,9 +179,9 @@ class _Pack:
         return None
 
     @classmethod
-    def make(cls, folder: Path, size: int, disk: Disk) -> "_Pack":
+    def make(cls, folder: Path, size: int) -> "_Pack":
         """Make one of at least so many bytes, all of them on the disk."""
-        new = disk.make_folder(folder)
+        new = DISK.make_folder(folder)
         number = max(packs_in(folder), default=0) + 1
         while True:
             path = _path(folder, number)
@@ -193,10 +196,10 @@ class _Pack:
             nothing, done = bytes(BUFFER), 0
             while done < size:
                 done += os.pwrite(fd, nothing[: size - done], done)
-            disk.sync_file(fd)
-            disk.sync_folder(folder)
+            DISK.sync_file(fd)
+            DISK.sync_folder(folder)
             if new:
-                disk.sync_folder(folder.parent)
+                DISK.sync_folder(folder.parent)
             return cls(path, fd)
         except BaseException:
             path.unlink(missing_ok=True)

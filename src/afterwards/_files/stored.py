@@ -1,6 +1,6 @@
 """A file that a task may take: what its row says, and how its bytes are opened again.
 
-Opening follows no link and compares the size; reading as a whole compares the digest too. Nothing that opens a stored
+Opening follows no link and compares the size; `comparison.py` compares the digest. Nothing that opens a stored
 file can write to it, because later attempts, other tasks and downloads read the same bytes.
 """
 
@@ -70,20 +70,6 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
         except BaseException:
             os.close(fd)
             raise
-
-    def load(self, root: Path) -> bytes:
-        """Return all bytes, after comparing their digest.
-
-        Raises:
-            MissingFile, DamagedFile: As `open`, and when the digest is not the one that was stored.
-        """
-        with self.open(root) as file:
-            content = file.read()
-        found = digest_of(content)
-        if found != self.digest:
-            problem = f"its digest is {found} instead of {self.digest}"
-            raise DamagedFile(id=self.id, name=self.name, path=self.path(root), problem=problem)
-        return content
 
 
 class ReadOnlyBytes(io.BytesIO):

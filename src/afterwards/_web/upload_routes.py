@@ -129,7 +129,7 @@ class UploadRoutes:
         keep = kept if slot.is_held else None
 
         if wanted.parts:
-            done = await uploading.join(upload, list(wanted.parts), keep)
+            done = await uploading.finishing.join(upload, list(wanted.parts), keep)
             slot.kept()
             return self._created(done, wanted, location, asked)
         body = Body(
@@ -161,7 +161,7 @@ class UploadRoutes:
             if body.progress is not None:
                 found = {"location": location, "upload-limit": self._limit(upload)}
                 await _interim(request, wanted.interop, found)
-            upload = await uploading.append(upload, request, body)
+            upload = await uploading.appending.append(upload, request, body)
         return self._created(upload, wanted, location, asked)
 
     def _created(self, upload: Upload, wanted: Creation, location: str, asked: _Asked) -> Response:
@@ -174,7 +174,7 @@ class UploadRoutes:
     async def _append(self, id: str, asked: _Asked) -> Response:
         request, uploading = asked.request, self._system.uploading
         wanted = requests.append(request)
-        upload = asked.upload = await uploading.find(id)
+        upload = asked.upload = await uploading.holding.find(id)
         length = wanted.length if upload.length is None else upload.length
         coming = declared_length(request.scope) or 0
         with await self._system.upload_door.admit_more(upload, length, coming) as entry:
@@ -187,7 +187,7 @@ class UploadRoutes:
                 progress=self._progress(request, wanted.interop),
             )
             try:
-                upload = asked.upload = await uploading.append(upload, request, body)
+                upload = asked.upload = await uploading.appending.append(upload, request, body)
             except WrongLength:
                 if wanted.protocol is Protocol.IETF and upload.state is UploadState.OPEN:
                     await uploading.holding.fail(upload)  # the drafts want it so: nobody knows any more what is right
@@ -208,13 +208,13 @@ class UploadRoutes:
 
     async def _show(self, id: str, asked: _Asked) -> Response:
         uploading, request = self._system.uploading, asked.request
-        upload = await (uploading.settled(id) if requests.speaks(request) else uploading.find(id))
+        upload = await (uploading.settled(id) if requests.speaks(request) else uploading.holding.find(id))
         return self._document(upload, request, 200, self._state(upload, requests.interop(request)))
 
     async def _terminate(self, id: str, asked: _Asked) -> Response:
         if "tus-resumable" in asked.request.headers:
             requests.check_version(asked.request)
-        await self._system.uploading.terminate(id)
+        await self._system.uploading.holding.terminate(id)
         return Response(status_code=204, headers=answers.COMMON)
 
     # -- common to them

@@ -1,4 +1,4 @@
-"""Uploads that may come in several requests: what the routes of every protocol do with them."""
+"""Uploads that may come in several requests: how they are made, and what takes their bytes and ends them."""
 
 from typing import TYPE_CHECKING
 
@@ -27,8 +27,8 @@ class Uploading:
     def __init__(self, system: "System") -> None:
         self._system = system
         self.holding = Holding(system)
-        self._finishing = Finishing(system, self.holding)
-        self._appending = Appending(system, self.holding, self._finishing)
+        self.finishing = Finishing(system, self.holding)
+        self.appending = Appending(system, self.holding, self.finishing)
 
     def new(
         self,
@@ -72,7 +72,7 @@ class Uploading:
             QuotaExceeded, KeyLost: Nothing is stored.
         """
         if upload.ends_by_itself:
-            return await self._finishing.create_small(upload, b"", keep)
+            return await self.finishing.create_small(upload, b"", keep)
         key = None if keep is None else await keep(upload)
         beside = Beside(quota=self._system.upload_door.quota, key=key)
         await ask(self._system.store, CreateUpload(upload=upload, beside=beside))
@@ -86,8 +86,8 @@ class Uploading:
         declared = declared_length(request.scope)
         if declared is None or declared > INLINE_BYTES or declared != upload.length or upload.concat is not None:
             return None
-        content = await self._appending.collect(request, declared, body.checks)
-        return await self._finishing.create_small(upload, content, keep)
+        content = await self.appending.collect(request, declared, body.checks)
+        return await self.finishing.create_small(upload, content, keep)
 
     async def create_unnamed(self, upload: Upload) -> Upload:
         """Make an upload known whose id its client does not learn before it is whole; it ends with this process."""
@@ -96,29 +96,13 @@ class Uploading:
     async def append_or_fail(self, upload: Upload, request: Request, body: Body) -> Upload:
         """Add what comes to such an upload; where it does not come whole, nothing is left."""
         try:
-            return await self._appending.append(upload, request, body)
+            return await self.appending.append(upload, request, body)
         except Error:
             await self.holding.fail(upload)
             raise
         except BaseException:  # cancelled, or an error nobody foresaw: there may be no time to wait
             self.holding.fail_later(upload)
             raise
-
-    async def append(self, upload: Upload, request: Request, body: Body) -> Upload:
-        """Add the body of a request to an upload; see `Appending.append`."""
-        return await self._appending.append(upload, request, body)
-
-    async def join(self, upload: Upload, ids: list[str], keep: Keep | None) -> Upload:
-        """Make one upload of others; see `Finishing.join`."""
-        return await self._finishing.join(upload, ids, keep)
-
-    async def find(self, id: str) -> Upload:
-        """Return an upload as its row says; its bytes may go on coming.
-
-        Raises:
-            UnknownUpload, UploadGone: There is none.
-        """
-        return await self.holding.find(id)
 
     async def settled(self, id: str) -> Upload:
         """Return an upload that nobody writes any more: whoever did is stopped, and what has come is on record.
@@ -134,9 +118,5 @@ class Uploading:
             if held.part is None:
                 await self.holding.fence(id)  # a small body may be on its way into memory
             if held.upload.ends_by_itself:  # a crash came between its last byte and its end
-                return await self._finishing.finish(held)
+                return await self.finishing.finish(held)
             return held.upload
-
-    async def terminate(self, id: str) -> None:
-        """End an upload and free its room."""
-        await self.holding.terminate(id)
