@@ -1,9 +1,8 @@
 """The bytes of small files: in packs, files of a few MiB that are filled from end to end, one write for each commit.
 
 A pack has its full size, written with zeros and on stable storage, before the first file goes in. So storing files
-changes no metadata, which is what makes a sync dear: with eight files of 64 KiB, 0.3 ms instead of 1.9 for a file of
-their own and 1.1, later followed by a copy of everything, in rows of the database. A row names pack and offset. A pack
-that no row names is filled anew, or removed when another is free already.
+changes no metadata, which is what makes a sync dear. A row names pack and offset. A pack that no row names is filled
+anew, or removed when another is free already.
 
 Each process fills a pack of its own, and has the kernel's lock on it; the lock of a full pack is given up when the
 rows that name it are committed. Readers lock nothing: bytes that do not have the digest of their row belong to another
